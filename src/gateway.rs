@@ -1,0 +1,437 @@
+//! The one door through which every request goes: token, slot, turn, attempt, and the next try.
+//!
+//! A slot is one request under way, a turn is the pacer's leave. Both are taken anew for each try, and tokens take
+//! them too, so that `--concurrency` and `--rate` hold for everything that is sent. Nobody who holds a slot waits
+//! for a token: a token's own request needs one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::header::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::pace::Pacer;
+use crate::retry::{Class, Decision, Tries, classify};
+use crate::sigma::{Answer, AttemptError, Client, Request, Token};
+use crate::stop::Stop;
+
+/// Token calls are at least so far apart, as public clients space them.
+const TOKEN_SPACING: Duration = Duration::from_secs(1);
+/// A token is renewed so long before it expires, and short-lived ones in the last fifth of their life.
+const RENEW_BEFORE: Duration = Duration::from_secs(300);
+/// A token's life where the API does not tell it.
+const USUAL_LIFE: Duration = Duration::from_secs(3600);
+/// A token that is refused is replaced so many times for one request: the second may have expired in the line.
+const FRESH_TOKENS: u32 = 2;
+/// After a stop, a last look at a member may take this long, pauses included.
+const LAST_LOOK: Duration = Duration::from_secs(10);
+
+/// Who signs in.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The client id.
+    pub id: String,
+    /// The client secret.
+    pub secret: SecretString,
+}
+
+/// How requests are made.
+#[derive(Clone, Copy, Debug)]
+pub struct GatewayOptions {
+    /// Requests under way at once.
+    pub concurrency: usize,
+    /// Tries after the first.
+    pub retries: u32,
+}
+
+/// What was sent, counted.
+#[derive(Debug)]
+pub struct Stats {
+    requests: AtomicU64,
+    retries: AtomicU64,
+    by_status: Box<[AtomicU64]>,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            requests: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            by_status: (0..1000).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+}
+
+impl Stats {
+    /// All requests, those that were never answered included.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that were a further try.
+    #[must_use]
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    /// How often each status was answered.
+    #[must_use]
+    pub fn by_status(&self) -> Vec<(u16, u64)> {
+        (0_u16..)
+            .zip(&self.by_status)
+            .map(|(status, count)| (status, count.load(Ordering::Relaxed)))
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+
+    fn count(&self, status: Option<u16>, again: bool) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if again {
+            self.retries.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(count) = status.and_then(|status| self.by_status.get(usize::from(status))) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A request that was answered with 2xx.
+#[derive(Debug)]
+pub struct Reply {
+    /// The answer.
+    pub answer: Answer,
+    /// How many tries it took.
+    pub attempts: u32,
+}
+
+/// A request that came to nothing.
+#[derive(Debug)]
+pub struct Failure {
+    /// Why.
+    pub cause: Cause,
+    /// How many times it was sent.
+    pub attempts: u32,
+    /// Whether one of the tries may have done what was asked.
+    pub may_be_applied: bool,
+}
+
+/// Why a request came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// The last attempt's failure.
+    #[error("{0}")]
+    Attempt(AttemptError),
+    /// There is no token.
+    #[error("signing in failed: {0}")]
+    SignIn(AttemptError),
+    /// The run stops, and the request waited.
+    #[error("the run stopped")]
+    Stopped,
+}
+
+impl Cause {
+    /// The HTTP status, if there was one.
+    #[must_use]
+    pub const fn status(&self) -> Option<u16> {
+        match self {
+            Self::Attempt(error) => error.status(),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Bearer {
+    header: HeaderValue,
+    generation: u64,
+    renew_at: Instant,
+    expires_at: Instant,
+}
+
+/// The door.
+#[derive(Debug)]
+pub struct Gateway {
+    client: Client,
+    credentials: Credentials,
+    options: GatewayOptions,
+    pacer: Pacer,
+    slots: Semaphore,
+    bearer: Mutex<Option<Bearer>>,
+    /// When the last token was asked for. Who holds it renews; the others wait for that one renewal.
+    renewal: tokio::sync::Mutex<Option<Instant>>,
+    stats: Arc<Stats>,
+    stop: Arc<Stop>,
+}
+
+impl Gateway {
+    /// A door that has sent nothing yet.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        credentials: Credentials,
+        pacer: Pacer,
+        options: GatewayOptions,
+        stop: Arc<Stop>,
+    ) -> Self {
+        Self {
+            client,
+            credentials,
+            options,
+            pacer,
+            slots: Semaphore::new(options.concurrency),
+            bearer: Mutex::new(None),
+            renewal: tokio::sync::Mutex::new(None),
+            stats: Arc::default(),
+            stop,
+        }
+    }
+
+    /// What was sent so far.
+    #[must_use]
+    pub const fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// The pacer, for what it shows.
+    #[must_use]
+    pub const fn pacer(&self) -> &Pacer {
+        &self.pacer
+    }
+
+    /// A server's text without what nobody may see, should the server repeat it.
+    #[must_use]
+    pub fn without_secrets(&self, text: &str) -> String {
+        const HIDDEN: &str = "[hidden]";
+        let mut text = text.replace(self.credentials.secret.expose_secret(), HIDDEN);
+        if let Some(bearer) = self.current()
+            && let Some(token) = bearer
+                .header
+                .to_str()
+                .ok()
+                .and_then(|h| h.strip_prefix("Bearer "))
+        {
+            text = text.replace(token, HIDDEN);
+        }
+        text
+    }
+
+    /// Sends a request until it is answered with 2xx, is refused for good, or its tries are used up.
+    ///
+    /// # Errors
+    /// In the latter cases, if there is no token, and if the run stops while it waits.
+    pub async fn call(&self, request: Request<'_>) -> Result<Reply, Failure> {
+        let mut tries = Tries::new(self.options.retries);
+        let mut attempts = 0;
+        let mut may_be_applied = false;
+        let mut refused = None;
+        let mut fresh_tokens = 0;
+        loop {
+            let waited = tokio::select! {
+                biased;
+                () = self.stop.raised() => Err(Cause::Stopped),
+                ready = self.ready(refused) => ready,
+            };
+            let (bearer, slot) =
+                waited.map_err(|cause| failure(cause, attempts, may_be_applied))?;
+            let result = self.client.attempt(request, &bearer.header).await;
+            drop(slot);
+            attempts += 1;
+            let error = match result {
+                Ok(answer) => {
+                    self.stats.count(Some(answer.status), attempts > 1);
+                    return Ok(Reply { answer, attempts });
+                }
+                Err(error) => error,
+            };
+            self.stats.count(error.status(), attempts > 1);
+            tracing::debug!(request = request.name(), attempt = attempts, error = %self.without_secrets(&error.to_string()), "attempt failed");
+            may_be_applied |= error.may_be_applied();
+            let class = classify(&error, request.is_update());
+            if class == Class::Unauthorized && fresh_tokens < FRESH_TOKENS {
+                fresh_tokens += 1;
+                refused = Some(bearer.generation);
+                continue;
+            }
+            if let Class::RetryAfter(wait) = class {
+                self.pacer.pause(wait);
+            }
+            match tries.decide(class) {
+                Decision::GiveUp => {
+                    return Err(failure(Cause::Attempt(error), attempts, may_be_applied));
+                }
+                Decision::AgainAfterPause(wait) => self.pacer.pause(wait),
+                Decision::Again(delay) => tokio::select! {
+                    () = sleep(delay) => {}
+                    () = self.stop.raised() => {}
+                },
+            }
+        }
+    }
+
+    /// One look at a member after all else, also when the run stops: it waits for a pause, but not for long.
+    ///
+    /// # Errors
+    /// As [`Gateway::call`].
+    pub async fn last_look(&self, request: Request<'_>) -> Result<Reply, Failure> {
+        if !self.stop.is_raised() {
+            return self.call(request).await;
+        }
+        let stopped = Failure {
+            cause: Cause::Stopped,
+            attempts: 0,
+            may_be_applied: false,
+        };
+        let once = async {
+            let bearer = self
+                .bearer(None)
+                .await
+                .map_err(|cause| failure(cause, 0, false))?;
+            self.attempt(request, &bearer, false)
+                .await
+                .map(|answer| Reply {
+                    answer,
+                    attempts: 1,
+                })
+                .map_err(|error| failure(Cause::Attempt(error), 1, false))
+        };
+        timeout(LAST_LOOK, once).await.unwrap_or(Err(stopped))
+    }
+
+    /// A token, a slot and a turn, all at once: a token that expired while the others were waited for is renewed.
+    async fn ready(
+        &self,
+        refused: Option<u64>,
+    ) -> Result<(Bearer, tokio::sync::SemaphorePermit<'_>), Cause> {
+        let mut renewals = 0;
+        loop {
+            let bearer = self.bearer(refused).await?;
+            let slot = self.slots.acquire().await.map_err(|_| Cause::Stopped)?;
+            self.pacer.turn().await;
+            // Where tokens live shorter than requests wait, the API has the last word.
+            if Instant::now() < bearer.expires_at || renewals == FRESH_TOKENS {
+                return Ok((bearer, slot));
+            }
+            renewals += 1;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        request: Request<'_>,
+        bearer: &Bearer,
+        again: bool,
+    ) -> Result<Answer, AttemptError> {
+        let _slot = self
+            .slots
+            .acquire()
+            .await
+            .map_err(|e| AttemptError::Request(e.to_string()))?;
+        self.pacer.turn().await;
+        let result = self.client.attempt(request, &bearer.header).await;
+        let status = match &result {
+            Ok(answer) => Some(answer.status),
+            Err(error) => error.status(),
+        };
+        self.stats.count(status, again);
+        result
+    }
+
+    fn current(&self) -> Option<Bearer> {
+        self.bearer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// A token that is neither old nor the one that was refused.
+    async fn bearer(&self, refused: Option<u64>) -> Result<Bearer, Cause> {
+        let good = |bearer: &Bearer| {
+            Instant::now() < bearer.renew_at
+                && refused.is_none_or(|refused| bearer.generation > refused)
+        };
+        if let Some(bearer) = self.current().filter(good) {
+            return Ok(bearer);
+        }
+        let mut last_call = self.renewal.lock().await;
+        // Another worker may have renewed it meanwhile.
+        let current = self.current();
+        if let Some(bearer) = current.clone().filter(good) {
+            return Ok(bearer);
+        }
+        let mut tries = Tries::new(self.options.retries);
+        let mut again = false;
+        loop {
+            if let Some(last) = *last_call {
+                sleep_until(last + TOKEN_SPACING).await;
+            }
+            let slot = self.slots.acquire().await.map_err(|_| Cause::Stopped)?;
+            self.pacer.turn().await;
+            let asked_at = Instant::now();
+            *last_call = Some(asked_at);
+            let result = self
+                .client
+                .token(&self.credentials.id, &self.credentials.secret)
+                .await;
+            drop(slot);
+            let error = match result {
+                Ok(token) => {
+                    self.stats.count(Some(200), again);
+                    let generation = current.as_ref().map_or(0, |bearer| bearer.generation + 1);
+                    let bearer = new_bearer(&token, asked_at, generation).map_err(Cause::SignIn)?;
+                    *self.bearer.lock().unwrap_or_else(PoisonError::into_inner) =
+                        Some(bearer.clone());
+                    tracing::debug!(generation, "signed in");
+                    return Ok(bearer);
+                }
+                Err(error) => error,
+            };
+            self.stats.count(error.status(), again);
+            again = true;
+            let class = match classify(&error, false) {
+                Class::Unauthorized => Class::Final,
+                class => class,
+            };
+            match tries.decide(class) {
+                Decision::GiveUp => return Err(Cause::SignIn(error)),
+                Decision::AgainAfterPause(wait) => self.pacer.pause(wait),
+                Decision::Again(delay) => sleep(delay).await,
+            }
+        }
+    }
+}
+
+const fn failure(cause: Cause, attempts: u32, may_be_applied: bool) -> Failure {
+    Failure {
+        cause,
+        attempts,
+        may_be_applied,
+    }
+}
+
+fn new_bearer(token: &Token, asked_at: Instant, generation: u64) -> Result<Bearer, AttemptError> {
+    let mut header =
+        HeaderValue::from_str(&format!("Bearer {}", token.access_token.expose_secret())).map_err(
+            |_| AttemptError::Unreadable {
+                status: 200,
+                what: "the token has characters that no header can hold".to_owned(),
+            },
+        )?;
+    header.set_sensitive(true);
+    let life = token
+        .expires_in
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|life| !life.is_zero())
+        .unwrap_or(USUAL_LIFE)
+        .min(Duration::from_secs(365 * 24 * 3600));
+    let expires_at = asked_at + life;
+    Ok(Bearer {
+        header,
+        generation,
+        renew_at: expires_at - RENEW_BEFORE.min(life / 5),
+        expires_at,
+    })
+}

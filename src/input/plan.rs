@@ -1,0 +1,183 @@
+//! A plan: exactly which values of which members shall change, from what to what.
+//!
+//! A dry run saves one, an undo is made of one, and both are applied by the same way that a CSV's rows go. JSON
+//! lines: a head that binds the plan to the host, the organization and the input, then one line a row. It holds
+//! personal data, and so is written for its owner alone.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Ask, Entry, InputError, Place, Row};
+use crate::change::Change;
+
+/// The version of the format.
+pub const VERSION: u32 = 1;
+
+/// The first line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanHead {
+    /// The format's version, under the name by which the file is recognized.
+    pub sigma_bulk_plan: u32,
+    /// The tool's version.
+    pub tool: String,
+    /// When it was made, RFC 3339 in UTC.
+    pub created_at: String,
+    /// The API's base URL.
+    pub base_url: String,
+    /// The organization's id; empty if the API did not tell.
+    pub organization: String,
+    /// What it was made from: a file's name, or a run directory.
+    pub made_from: String,
+    /// SHA-256 of the input, in hexadecimal.
+    pub input_sha256: String,
+}
+
+/// One row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanRow {
+    /// The physical line in the input that asked for it.
+    pub line: u64,
+    /// The member's email when the plan was made.
+    pub email: Box<str>,
+    /// The member.
+    pub member: Box<str>,
+    /// What to change.
+    pub changes: Vec<Change>,
+}
+
+/// A plan, row by row.
+#[derive(Debug)]
+pub struct PlanReader {
+    input: String,
+    head: PlanHead,
+    reader: BufReader<File>,
+    buffer: String,
+    number: u32,
+    limit: u32,
+    offset: u64,
+}
+
+impl PlanReader {
+    /// Opens a plan; `input` is how messages call it.
+    ///
+    /// # Errors
+    /// If it can't be read or is no plan.
+    pub fn open(input: &str, path: &Path, limit: Option<u32>) -> Result<Self, InputError> {
+        let file = File::open(path).map_err(|source| InputError::Open {
+            input: input.to_owned(),
+            source,
+        })?;
+        let mut reader = BufReader::with_capacity(64 * 1024, file);
+        let mut buffer = String::new();
+        let read = reader
+            .read_line(&mut buffer)
+            .map_err(|source| InputError::Read {
+                input: input.to_owned(),
+                source,
+            })?;
+        let wrong = |what: String| InputError::Plan {
+            input: input.to_owned(),
+            line: 1,
+            what,
+        };
+        let head: PlanHead =
+            serde_json::from_str(&buffer).map_err(|error| wrong(error.to_string()))?;
+        if head.sigma_bulk_plan != VERSION {
+            return Err(wrong(format!(
+                "it has version {}, and this is version {VERSION}",
+                head.sigma_bulk_plan
+            )));
+        }
+        Ok(Self {
+            input: input.to_owned(),
+            head,
+            reader,
+            buffer,
+            number: 0,
+            limit: limit.unwrap_or(u32::MAX),
+            offset: read as u64,
+        })
+    }
+
+    /// What binds the plan.
+    #[must_use]
+    pub const fn head(&self) -> &PlanHead {
+        &self.head
+    }
+
+    /// The next row, or `None` at the end.
+    ///
+    /// # Errors
+    /// If the plan can't be read or a line is damaged.
+    pub fn next_entry(&mut self) -> Result<Option<(Place, Entry)>, InputError> {
+        if self.number == self.limit {
+            return Ok(None);
+        }
+        let offset = self.offset;
+        let read = self.read_line()?;
+        if read == 0 {
+            return Ok(None);
+        }
+        self.offset += read;
+        self.number = self
+            .number
+            .checked_add(1)
+            .ok_or_else(|| InputError::TooManyRows {
+                input: self.input.clone(),
+            })?;
+        let place = Place {
+            number: self.number,
+            line: u64::from(self.number) + 1,
+            offset,
+        };
+        Ok(Some((place, self.parse(place)?)))
+    }
+
+    /// The row at `place` once more.
+    ///
+    /// # Errors
+    /// As [`PlanReader::next_entry`].
+    pub fn entry_at(&mut self, place: Place) -> Result<Entry, InputError> {
+        self.reader
+            .seek(SeekFrom::Start(place.offset))
+            .map_err(|source| InputError::Read {
+                input: self.input.clone(),
+                source,
+            })?;
+        self.read_line()?;
+        self.parse(place)
+    }
+
+    fn read_line(&mut self) -> Result<u64, InputError> {
+        self.buffer.clear();
+        self.reader
+            .read_line(&mut self.buffer)
+            .map(|read| read as u64)
+            .map_err(|source| InputError::Read {
+                input: self.input.clone(),
+                source,
+            })
+    }
+
+    fn parse(&self, place: Place) -> Result<Entry, InputError> {
+        let row: PlanRow =
+            serde_json::from_str(&self.buffer).map_err(|error| InputError::Plan {
+                input: self.input.clone(),
+                line: place.line,
+                what: error.to_string(),
+            })?;
+        Ok(Entry::Row(Row {
+            number: place.number,
+            line: row.line,
+            email: row.email,
+            ask: Ask::Planned {
+                member_id: row.member,
+                changes: row.changes,
+            },
+            trimmed: 0,
+        }))
+    }
+}

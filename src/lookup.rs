@@ -1,0 +1,466 @@
+//! Who the rows mean: the organization is listed once, or each email is asked for, whichever needs fewer requests.
+//!
+//! Rows name members as they stand when the run starts. A listing is done before the first change; single look-ups
+//! happen in the workers, and so the emails that the run itself gives or takes away are looked up beforehand.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::change::{Field, Member, fold};
+use crate::directory::{Directory, Found, Key};
+use crate::gateway::{Cause, Failure, Gateway};
+use crate::input::{NameId, Preflight, Row};
+use crate::sigma::{AttemptError, Page, Request, Version};
+
+/// How members are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LookupMode {
+    /// Whichever needs fewer requests.
+    Auto,
+    /// The organization is listed once.
+    Directory,
+    /// One email at a time.
+    Each,
+}
+
+/// Members a page, the largest first; what the API refuses is followed by the next, and at last by its own choice.
+const PAGE_SIZES: [Option<u32>; 5] = [Some(1000), Some(500), Some(100), Some(50), None];
+/// Without a total, nothing is concluded before so many pages.
+const PAGES_TO_JUDGE: u64 = 3;
+/// Without a total, single look-ups are not begun if they are so many times what the listing has cost so far: the
+/// file may name thousands whom nobody knows, and the listing may be about to end.
+const STAKE: u64 = 50;
+
+/// Members can't be looked up, so that the run can't begin.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    /// The listing failed.
+    #[error("the organization's members can't be listed: {0}")]
+    List(Cause),
+    /// The listing goes round.
+    #[error(
+        "the organization's members can't be listed: the API gave the same page cursor twice; try --lookup each"
+    )]
+    RepeatedCursor,
+    /// A page can't be read.
+    #[error("the organization's members can't be listed: page {page} can't be read: {what}")]
+    Page {
+        /// Which one, from 1.
+        page: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// A look-up before the run failed.
+    #[error("a member can't be looked up: {0}")]
+    Each(Cause),
+}
+
+/// Who the rows mean.
+#[derive(Debug)]
+pub struct Lookup {
+    gateway: Arc<Gateway>,
+    preflight: Arc<Preflight>,
+    directory: Mutex<Directory>,
+    /// Whether the directory holds everybody.
+    listed: AtomicBool,
+    /// Names that were looked up one by one and are to be remembered, those of nobody included.
+    settled: Mutex<HashSet<NameId>>,
+    /// Members renamed by earlier pieces of this run: the email that each had when the run started.
+    started_as: HashMap<Box<str>, Box<str>>,
+    old_listing: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Lookup {
+    /// Nobody is looked up yet. `fields` are those that the rows may change; `started_as` the emails of members
+    /// that earlier pieces of the run renamed.
+    #[must_use]
+    pub fn new(
+        gateway: Arc<Gateway>,
+        preflight: Arc<Preflight>,
+        key: Key,
+        fields: &[Field],
+        started_as: HashMap<Box<str>, Box<str>>,
+    ) -> Self {
+        Self {
+            gateway,
+            preflight,
+            directory: Mutex::new(Directory::new(key, fields)),
+            listed: AtomicBool::new(false),
+            settled: Mutex::default(),
+            started_as,
+            old_listing: AtomicBool::new(false),
+        }
+    }
+
+    /// Does what must be done before the first change: lists the organization, or looks up the names that the
+    /// run itself would change; all of them if `everybody`, because something is to be counted first.
+    ///
+    /// # Errors
+    /// If the API does not let it.
+    pub async fn prepare(
+        &self,
+        mode: LookupMode,
+        everybody: bool,
+        concurrency: usize,
+    ) -> Result<(), LookupError> {
+        let lookups = self.preflight.lookups;
+        // One look-up is never dearer than one page.
+        let list = match mode {
+            LookupMode::Directory => lookups > 0,
+            LookupMode::Each => false,
+            LookupMode::Auto => lookups > 1,
+        };
+        if list && self.list(mode == LookupMode::Auto).await? {
+            self.listed.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        let names: Vec<NameId> = if everybody {
+            self.preflight.members().collect()
+        } else {
+            self.preflight.contested.clone()
+        };
+        stream::iter(names.into_iter().filter(|name| !self.is_known(*name)))
+            .map(|name| async move {
+                let text = self.preflight.names.text(name);
+                let members = self.ask(text).await?;
+                self.remember(name, &members);
+                Ok::<(), Failure>(())
+            })
+            .buffer_unordered(concurrency)
+            .try_collect::<()>()
+            .await
+            .map_err(|failure| LookupError::Each(failure.cause))
+    }
+
+    /// Whether the organization was listed.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        self.listed.load(Ordering::Relaxed)
+    }
+
+    /// Whom a row means.
+    ///
+    /// # Errors
+    /// If the API does not tell.
+    pub async fn member(&self, row: &Row) -> Result<Found, Failure> {
+        self.named(&row.key(), &row.email).await
+    }
+
+    /// Whom an email means.
+    ///
+    /// # Errors
+    /// If the API does not tell.
+    pub async fn email(&self, email: &str) -> Result<Found, Failure> {
+        self.named(&fold(email), email).await
+    }
+
+    /// Whom a row means, if that is known without asking.
+    #[must_use]
+    pub fn known(&self, row: &Row) -> Option<Found> {
+        let name = self.preflight.names.find(&row.key())?;
+        (self.is_listed() || self.is_known(name))
+            .then(|| lock(&self.directory).find(name, &row.email))
+    }
+
+    /// Keeps what a member holds now, if further rows name it.
+    pub fn learn(&self, row: &Row, member: Member) {
+        let name = self.preflight.names.find(&row.key());
+        if name.is_some_and(|name| self.preflight.relations.repeated.contains(&name)) {
+            lock(&self.directory).learn(member);
+        }
+    }
+
+    async fn named(&self, key: &str, spelled: &str) -> Result<Found, Failure> {
+        let Some(name) = self.preflight.names.find(key) else {
+            return Ok(Found::Nobody);
+        };
+        if self.is_listed() || self.is_known(name) {
+            return Ok(lock(&self.directory).find(name, spelled));
+        }
+        let asked = if lock(&self.directory).key() == Key::Id {
+            key
+        } else {
+            spelled
+        };
+        let members = self.ask(asked).await?;
+        if self.preflight.relations.repeated.contains(&name) {
+            self.remember(name, &members);
+            return Ok(lock(&self.directory).find(name, spelled));
+        }
+        // A directory for this one row applies the same rules and is forgotten.
+        let mut own = Directory::new(lock(&self.directory).key(), &Field::ALL);
+        for member in &members {
+            own.insert(&self.preflight.names, self.first_email(member), member);
+        }
+        Ok(own.find(name, spelled))
+    }
+
+    fn is_known(&self, name: NameId) -> bool {
+        lock(&self.settled).contains(&name) || lock(&self.directory).knows(name)
+    }
+
+    fn remember(&self, name: NameId, members: &[Member]) {
+        let mut directory = lock(&self.directory);
+        for member in members {
+            directory.insert(&self.preflight.names, self.first_email(member), member);
+        }
+        lock(&self.settled).insert(name);
+    }
+
+    fn first_email<'m>(&'m self, member: &'m Member) -> &'m str {
+        match self.started_as.get(&member.id) {
+            Some(email) => email,
+            None => member.email(),
+        }
+    }
+
+    /// Asks the API for the members who could be meant by an email, or for one by id.
+    async fn ask(&self, key: &str) -> Result<Vec<Member>, Failure> {
+        if lock(&self.directory).key() == Key::Id {
+            return match self.gateway.call(Request::Member { id: key }).await {
+                Ok(reply) => Ok(vec![
+                    reply
+                        .answer
+                        .member()
+                        .map_err(|e| unreadable(&reply, e.to_string()))?,
+                ]),
+                Err(failure) if failure.cause.status() == Some(404) => Ok(Vec::new()),
+                Err(failure) => Err(failure),
+            };
+        }
+        let folded = fold(key);
+        let fits = |members: Vec<Member>| -> Vec<Member> {
+            members
+                .into_iter()
+                .filter(|member| fold(self.first_email(member)) == folded)
+                .collect()
+        };
+        // A member that an earlier piece of this run renamed is not found by its first email any more.
+        let renamed = self
+            .started_as
+            .iter()
+            .filter(|(_, email)| fold(email) == folded);
+        let mut found = Vec::new();
+        for (id, _) in renamed {
+            let reply = self.gateway.call(Request::Member { id }).await?;
+            found.push(
+                reply
+                    .answer
+                    .member()
+                    .map_err(|e| unreadable(&reply, e.to_string()))?,
+            );
+        }
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        // The API's filter is exact, as far as is known; so the spelling most likely, and at last a search.
+        found = fits(
+            self.query(|version| Request::ByEmail {
+                version,
+                email: key,
+            })
+            .await?,
+        );
+        if found.is_empty() && folded != key {
+            found = fits(
+                self.query(|version| Request::ByEmail {
+                    version,
+                    email: &folded,
+                })
+                .await?,
+            );
+        }
+        if found.is_empty() {
+            found = match self
+                .query(|version| Request::Search {
+                    version,
+                    email: &folded,
+                })
+                .await
+            {
+                Ok(members) => fits(members),
+                // The search is deprecated: where there is none, nobody is found by it.
+                Err(failure)
+                    if matches!(
+                        failure.cause.status(),
+                        Some(400 | 404 | 405 | 410 | 422 | 501)
+                    ) =>
+                {
+                    Vec::new()
+                }
+                Err(failure) => return Err(failure),
+            };
+        }
+        Ok(found)
+    }
+
+    async fn query<'r>(
+        &self,
+        request: impl Fn(Version) -> Request<'r>,
+    ) -> Result<Vec<Member>, Failure> {
+        let reply = match self.gateway.call(request(self.version())).await {
+            Err(failure)
+                if failure.cause.status() == Some(404) && self.version() == Version::V2_1 =>
+            {
+                self.old_listing.store(true, Ordering::Relaxed);
+                self.gateway.call(request(Version::V2)).await?
+            }
+            reply => reply?,
+        };
+        Page::parse(&reply.answer.body)
+            .map(|page| page.members)
+            .map_err(|error| unreadable(&reply, error.to_string()))
+    }
+
+    fn version(&self) -> Version {
+        if self.old_listing.load(Ordering::Relaxed) {
+            Version::V2
+        } else {
+            Version::V2_1
+        }
+    }
+
+    /// Lists the organization. Answers `false` if `may_stop` and single look-ups need fewer requests than the
+    /// rest of the listing; what the pages so far showed is kept.
+    async fn list(&self, may_stop: bool) -> Result<bool, LookupError> {
+        let mut sizes = PAGE_SIZES.into_iter();
+        let mut limit = sizes.next().flatten();
+        let mut cursor: Option<String> = None;
+        let mut cursors = HashSet::new();
+        let mut progress = Progress {
+            lookups: self.preflight.lookups as u64,
+            ..Progress::default()
+        };
+        loop {
+            let request = Request::List {
+                version: self.version(),
+                page: cursor.as_deref(),
+                limit,
+            };
+            let reply = match self.gateway.call(request).await {
+                Ok(reply) => reply,
+                Err(failure) if cursor.is_none() => match failure.cause.status() {
+                    Some(404) if self.version() == Version::V2_1 => {
+                        self.old_listing.store(true, Ordering::Relaxed);
+                        continue;
+                    }
+                    Some(400 | 413 | 422) if limit.is_some() => {
+                        limit = sizes.next().flatten();
+                        continue;
+                    }
+                    _ => return Err(LookupError::List(failure.cause)),
+                },
+                Err(failure) => return Err(LookupError::List(failure.cause)),
+            };
+            progress.pages += 1;
+            let page = Page::parse(&reply.answer.body).map_err(|error| LookupError::Page {
+                page: progress.pages,
+                what: error.to_string(),
+            })?;
+            progress.members += page.members.len() as u64;
+            progress.total = page.total.or(progress.total);
+            {
+                let mut directory = lock(&self.directory);
+                for member in &page.members {
+                    if directory.insert(&self.preflight.names, self.first_email(member), member) {
+                        progress.found += 1;
+                    }
+                }
+            }
+            tracing::debug!(
+                pages = progress.pages,
+                found = progress.found,
+                "listing members"
+            );
+            let Some(next) = page.next else {
+                return Ok(true);
+            };
+            if !cursors.insert(next.clone()) {
+                return Err(LookupError::RepeatedCursor);
+            }
+            if may_stop && progress.each_is_cheaper() {
+                return Ok(false);
+            }
+            cursor = Some(next);
+        }
+    }
+}
+
+fn unreadable(reply: &crate::gateway::Reply, what: String) -> Failure {
+    Failure {
+        cause: Cause::Attempt(AttemptError::Unreadable {
+            status: reply.answer.status,
+            what,
+        }),
+        attempts: reply.attempts,
+        may_be_applied: false,
+    }
+}
+
+/// How far a listing has come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// Names to be found.
+    lookups: u64,
+    /// Names found, about: members that share a name count each.
+    found: u64,
+    pages: u64,
+    members: u64,
+    /// Members in all, if the API tells.
+    total: Option<u64>,
+}
+
+impl Progress {
+    /// Whether the names that are left need fewer single look-ups than the listing needs pages to its end.
+    fn each_is_cheaper(&self) -> bool {
+        let left = self.lookups.saturating_sub(self.found);
+        match self.total {
+            Some(total) => {
+                let per_page = (self.members / self.pages.max(1)).max(1);
+                left < total.saturating_sub(self.members).div_ceil(per_page)
+            }
+            // If the rest of the names stand as thinly as those found so far, there are `left * pages / found`
+            // pages to come: more than `left` if less than one was found on each page.
+            None => {
+                self.pages >= PAGES_TO_JUDGE
+                    && self.found < self.pages
+                    && left <= self.pages.saturating_mul(STAKE)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cheaper_way_is_taken() {
+        let progress = |lookups, found, pages, total| Progress {
+            lookups,
+            found,
+            pages,
+            members: pages * 1000,
+            total,
+        };
+        // 5 names, one page of a hundred read: 5 single look-ups against 99 pages.
+        assert!(progress(5, 0, 1, Some(100_000)).each_is_cheaper());
+        assert!(!progress(5_000, 50, 1, Some(100_000)).each_is_cheaper());
+        // What is found already need not be asked for.
+        assert!(progress(100, 99, 1, Some(3_000)).each_is_cheaper());
+        assert!(!progress(100, 98, 1, Some(3_000)).each_is_cheaper());
+        // Without a total: thin pages say that many are to come, unless the stake is too high.
+        assert!(!progress(5, 0, 1, None).each_is_cheaper());
+        assert!(progress(5, 0, 3, None).each_is_cheaper());
+        assert!(!progress(5_000, 200, 3, None).each_is_cheaper());
+        assert!(!progress(100_000, 0, 3, None).each_is_cheaper());
+    }
+}

@@ -1,0 +1,135 @@
+//! When failures end the run.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::change::Outcome;
+use crate::stop::{Stop, StopReason};
+
+/// A share counts from so many rows on: one failure among the first ten is no tenth of the file.
+const ROWS_FOR_SHARE: u64 = 100;
+
+/// A number, or a share of the rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    /// So many.
+    Count(u64),
+    /// So many percent.
+    Percent(f64),
+}
+
+impl std::str::FromStr for Limit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("\"{text}\" is neither a number (20) nor a share (5%)");
+        match text.trim().strip_suffix('%') {
+            Some(percent) => percent
+                .trim()
+                .parse::<f64>()
+                .ok()
+                .filter(|percent| (0.0..=100.0).contains(percent))
+                .map(Self::Percent)
+                .ok_or_else(wrong),
+            None => text.trim().parse().map(Self::Count).map_err(|_| wrong()),
+        }
+    }
+}
+
+impl Limit {
+    /// Whether `count` among `rows` is more than the limit.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a share of rows needs no more than 52 bits"
+    )]
+    pub fn is_exceeded(self, count: u64, rows: u64) -> bool {
+        match self {
+            Self::Count(most) => count > most,
+            Self::Percent(most) => count as f64 * 100.0 > most * rows as f64,
+        }
+    }
+}
+
+/// Counts failures and stops the run at the limit.
+#[derive(Debug)]
+pub struct Limits {
+    abort_on_update_fail: bool,
+    max_failures: Option<Limit>,
+    rows: AtomicU64,
+    failures: AtomicU64,
+    stop: Arc<Stop>,
+}
+
+impl Limits {
+    /// With these limits, stops `stop`.
+    #[must_use]
+    pub fn new(abort_on_update_fail: bool, max_failures: Option<Limit>, stop: Arc<Stop>) -> Self {
+        Self {
+            abort_on_update_fail,
+            max_failures,
+            rows: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            stop,
+        }
+    }
+
+    /// A row has ended. An invalid row is not counted: it was known before, and `--strict` is there for it.
+    pub fn note(&self, outcome: Outcome) {
+        let rows = self.rows.fetch_add(1, Ordering::Relaxed) + 1;
+        let update_failed = matches!(outcome, Outcome::Failed | Outcome::Unknown);
+        if !update_failed && !matches!(outcome, Outcome::NotFound | Outcome::Conflict) {
+            return;
+        }
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let too_many = match self.max_failures {
+            None => false,
+            Some(Limit::Count(most)) => failures >= most.max(1),
+            Some(percent @ Limit::Percent(_)) => {
+                rows >= ROWS_FOR_SHARE && percent.is_exceeded(failures, rows)
+            }
+        };
+        if too_many || (self.abort_on_update_fail && update_failed) {
+            self.stop.raise(StopReason::FailureLimit);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stopped_after(limit: &str, outcomes: impl IntoIterator<Item = Outcome>) -> Option<usize> {
+        let stop = Arc::new(Stop::default());
+        let limits = Limits::new(
+            false,
+            Some(limit.parse().expect("a limit")),
+            Arc::clone(&stop),
+        );
+        outcomes.into_iter().position(|outcome| {
+            limits.note(outcome);
+            stop.is_raised()
+        })
+    }
+
+    #[test]
+    fn a_count_stops_at_it_and_a_share_from_a_hundred_rows_on() {
+        use Outcome::{Failed, Invalid, NotFound, Updated};
+        assert_eq!(
+            stopped_after("2", [Failed, Updated, Invalid, NotFound]),
+            Some(3)
+        );
+        assert_eq!(stopped_after("5%", [Failed; 99]), None);
+        assert_eq!(stopped_after("5%", [Failed; 100]), Some(99));
+        let mut few = vec![Updated; 200];
+        few.extend([Failed; 11]);
+        assert_eq!(stopped_after("5%", few), Some(210));
+    }
+
+    #[test]
+    fn what_is_no_limit_is_refused() {
+        for bad in ["", "x", "-1", "101%", "%", "1.5"] {
+            assert!(bad.parse::<Limit>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,538 @@
+//! One row, from its member to its outcome: look-up, difference, update, and what the API's answer means.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
+
+use super::canary::{Canary, Pass};
+use super::limits::Limits;
+use super::rules::Rules;
+use super::{Events, Job};
+use crate::change::{Change, Field, Member, Outcome, Value, diff};
+use crate::directory::Found;
+use crate::event::{Event, Finished, Intent};
+use crate::gateway::{Cause, Failure, Gateway, Reply};
+use crate::input::{Ask, Row};
+use crate::lookup::Lookup;
+use crate::sigma::Request;
+use crate::stop::{Stop, StopReason};
+
+/// How rows are brought to their outcomes.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerOptions {
+    /// Nothing is sent but reads.
+    pub dry_run: bool,
+    /// Values that the member has already are sent all the same.
+    pub send_unchanged: bool,
+}
+
+/// Brings rows to their outcomes; one for the whole pool, for it holds nothing of a row.
+#[derive(Debug)]
+pub struct Worker {
+    /// The API.
+    pub gateway: Arc<Gateway>,
+    /// Who rows mean.
+    pub lookup: Arc<Lookup>,
+    /// What rows must keep to.
+    pub rules: Arc<Rules>,
+    /// When failures end the run.
+    pub limits: Limits,
+    /// The first rows, looked at.
+    pub canary: Canary,
+    /// Where it is told.
+    pub events: Events,
+    /// Ends the run.
+    pub stop: Arc<Stop>,
+    /// How.
+    pub options: WorkerOptions,
+}
+
+/// How a row ended.
+#[derive(Debug)]
+enum End {
+    /// With an outcome.
+    Outcome(Box<Settled>),
+    /// The run stopped before anything was sent.
+    Abandoned { recorded: bool },
+}
+
+/// An outcome and what is known with it.
+#[derive(Debug)]
+struct Settled {
+    outcome: Outcome,
+    member_id: Option<Box<str>>,
+    status: Option<u16>,
+    attempts: u32,
+    changes: Arc<[Change]>,
+    recorded: bool,
+    message: Option<Box<str>>,
+}
+
+impl Settled {
+    fn new(outcome: Outcome, message: Option<Box<str>>) -> Self {
+        Self {
+            outcome,
+            member_id: None,
+            status: None,
+            attempts: 0,
+            changes: Arc::default(),
+            recorded: false,
+            message,
+        }
+    }
+
+    fn of(mut self, member: &Member) -> Self {
+        self.member_id = Some(member.id.clone());
+        self
+    }
+
+    fn end(self) -> End {
+        End::Outcome(Box::new(self))
+    }
+}
+
+fn end(outcome: Outcome, message: impl Into<Box<str>>) -> End {
+    Settled::new(outcome, Some(message.into())).end()
+}
+
+impl Worker {
+    /// Brings a row to its outcome and tells it.
+    pub async fn run(&self, job: Job) {
+        let event = match self.settle(&job).await {
+            End::Abandoned { recorded } => Event::Abandoned {
+                row: job.row.number,
+                recorded,
+            },
+            End::Outcome(settled) => {
+                self.limits.note(settled.outcome);
+                Event::Finished(finished(job.row, *settled))
+            }
+        };
+        // Nobody listens only when the process ends.
+        let _ = self.events.send(event).await;
+    }
+
+    /// Tells that a row ended by a fault of this program.
+    pub async fn panicked(&self, row: &Row) {
+        self.limits.note(Outcome::Unknown);
+        let message =
+            "a fault in sigma-bulk itself ended this row: please report it; look at the member";
+        let settled = Settled::new(Outcome::Unknown, Some(message.into()));
+        let _ = self
+            .events
+            .send(Event::Finished(finished(row.clone(), settled)))
+            .await;
+    }
+
+    async fn settle(&self, job: &Job) -> End {
+        let row = &job.row;
+        if let Ask::Wanted(values) = &row.ask
+            && values.is_empty()
+        {
+            return Settled::new(Outcome::Empty, None).end();
+        }
+        let member = match &job.prior {
+            Some(prior) => match self.look_again(prior).await {
+                Ok(member) => member,
+                Err(end) => return end,
+            },
+            None => match self.lookup.member(row).await {
+                Err(failure) => return self.not_looked_up(&failure),
+                Ok(Found::Nobody) => return end(Outcome::NotFound, nobody(row)),
+                Ok(Found::Ambiguous(count)) => {
+                    return end(
+                        Outcome::Invalid,
+                        format!(
+                            "{count} members fit this email equally but for its case: spell it as the member's"
+                        ),
+                    );
+                }
+                Ok(Found::One(member)) => member,
+            },
+        };
+        let changes = match self.changes(row, &member).await {
+            Ok(changes) => changes,
+            Err(end) => return end,
+        };
+        if let Some(objection) = self.rules.objection(&member, &changes) {
+            return Settled::new(Outcome::Invalid, Some(objection))
+                .of(&member)
+                .end();
+        }
+        if changes.is_empty() {
+            return Settled::new(Outcome::Unchanged, None).of(&member).end();
+        }
+        if self.options.dry_run {
+            let mut settled = Settled::new(Outcome::WouldUpdate, None).of(&member);
+            settled.changes = changes.into();
+            return settled.end();
+        }
+        self.send(job, member, changes).await
+    }
+
+    /// Reads the member back for which an earlier piece of the run recorded an intent. If it bears what was meant,
+    /// the row is done.
+    async fn look_again(&self, prior: &Intent) -> Result<Member, End> {
+        let reply = match self
+            .gateway
+            .call(Request::Member {
+                id: &prior.member_id,
+            })
+            .await
+        {
+            Ok(reply) => reply,
+            Err(failure) => return Err(self.not_looked_up(&failure)),
+        };
+        let member = reply.answer.member().map_err(|error| {
+            end(Outcome::Unknown, format!("an earlier piece of this run may have sent it, and the member can't be read: {error}"))
+        })?;
+        if prior.changes.iter().any(Change::is_visible) && member.bears(&prior.changes) {
+            let mut settled = Settled::new(
+                Outcome::Updated,
+                Some(
+                    "sent by an earlier piece of this run; the member was read to confirm it"
+                        .into(),
+                ),
+            )
+            .of(&member);
+            settled.status = Some(reply.answer.status);
+            settled.changes = Arc::clone(&prior.changes);
+            settled.recorded = true;
+            return Err(settled.end());
+        }
+        Ok(member)
+    }
+
+    fn not_looked_up(&self, failure: &Failure) -> End {
+        match &failure.cause {
+            Cause::Stopped => End::Abandoned { recorded: false },
+            Cause::SignIn(_) => {
+                self.sign_in_failed(&failure.cause);
+                End::Abandoned { recorded: false }
+            }
+            Cause::Attempt(error) => {
+                let message =
+                    format!("the member can't be looked up, and nothing was sent: {error}");
+                let mut settled = Settled::new(
+                    Outcome::Failed,
+                    Some(self.gateway.without_secrets(&message).into()),
+                );
+                settled.status = failure.cause.status();
+                settled.end()
+            }
+        }
+    }
+
+    fn sign_in_failed(&self, cause: &Cause) {
+        tracing::error!(error = %self.gateway.without_secrets(&cause.to_string()), "the run stops");
+        self.stop.raise(StopReason::SignIn);
+    }
+
+    /// What is to be sent; empty if the member has it all.
+    async fn changes(&self, row: &Row, member: &Member) -> Result<Vec<Change>, End> {
+        let wanted = match &row.ask {
+            Ask::Wanted(wanted) => wanted,
+            Ask::Planned { changes, .. } => {
+                return planned(member, changes).map_err(|message| {
+                    Settled::new(Outcome::Conflict, Some(message.into()))
+                        .of(member)
+                        .end()
+                });
+            }
+        };
+        let mut wanted = wanted.clone();
+        if let Some(email) = row.owner_email() {
+            match self.lookup.email(email).await {
+                Ok(Found::One(owner)) => wanted.set(Field::NewOwner, Some(Value::Text(owner.id))),
+                Ok(Found::Nobody) => {
+                    return Err(end(
+                        Outcome::Invalid,
+                        format!("newOwner: no member has the email {email}"),
+                    ));
+                }
+                Ok(Found::Ambiguous(count)) => {
+                    return Err(end(
+                        Outcome::Invalid,
+                        format!(
+                            "newOwner: {count} members fit the email {email} equally: give the member's id"
+                        ),
+                    ));
+                }
+                Err(failure) => return Err(self.not_looked_up(&failure)),
+            }
+        }
+        if let Some(listed) = wanted
+            .text(Field::MemberType)
+            .and_then(|name| self.rules.type_as_listed(name))
+        {
+            wanted.set(Field::MemberType, Some(Value::text(listed)));
+        }
+        Ok(diff(member, &wanted, self.options.send_unchanged))
+    }
+
+    async fn send(&self, job: &Job, member: Member, mut changes: Vec<Change>) -> End {
+        let pass = tokio::select! {
+            biased;
+            () = self.stop.raised() => Pass::Halt,
+            pass = self.canary.pass() => pass,
+        };
+        if pass == Pass::Halt {
+            return End::Abandoned { recorded: false };
+        }
+        // The values that were recorded first are the ones to which an undo goes back.
+        if let Some(prior) = &job.prior {
+            for first in prior.changes.iter() {
+                match changes
+                    .iter_mut()
+                    .find(|change| change.field == first.field)
+                {
+                    Some(change) => change.before.clone_from(&first.before),
+                    None => changes.push(first.clone()),
+                }
+            }
+        }
+        let changes: Arc<[Change]> = changes.into();
+        let (recorded, is_recorded) = oneshot::channel();
+        let intent = Intent {
+            row: job.row.number,
+            hash: content_hash(&job.row),
+            member_id: member.id.clone(),
+            changes: Arc::clone(&changes),
+        };
+        let told = self.events.send(Event::Intent(intent, recorded)).await;
+        if told.is_err() || is_recorded.await.is_err() {
+            return End::Abandoned { recorded: false };
+        }
+        let result = self
+            .gateway
+            .call(Request::Update {
+                id: &member.id,
+                changes: &changes,
+            })
+            .await;
+        let end = self.judge(job, &member, &changes, result).await;
+        if pass == Pass::Watched {
+            let right = match &end {
+                End::Outcome(settled) if settled.outcome == Outcome::Updated => {
+                    self.reads_back(&member, &changes).await == Ok(true)
+                }
+                _ => false,
+            };
+            if !right {
+                tracing::error!(
+                    row = job.row.number,
+                    "a canary row did not come out right: the run stops"
+                );
+                self.stop.raise(StopReason::FailureLimit);
+            }
+            self.canary.judge(right);
+        }
+        end
+    }
+
+    /// What the answer to an update means for the row.
+    async fn judge(
+        &self,
+        job: &Job,
+        member: &Member,
+        changes: &Arc<[Change]>,
+        result: Result<Reply, Failure>,
+    ) -> End {
+        let settled = |outcome, status, attempts, message: Option<String>| {
+            let mut settled = Settled::new(
+                outcome,
+                message.map(|m| self.gateway.without_secrets(&m).into()),
+            )
+            .of(member);
+            settled.status = status;
+            settled.attempts = attempts;
+            settled.changes = Arc::clone(changes);
+            settled.recorded = true;
+            settled.end()
+        };
+        let (status, attempts, reason, answered) = match result {
+            Ok(reply) => {
+                let status = reply.answer.status;
+                match reply.answer.member() {
+                    Ok(now) if shows(&now, changes) => {
+                        let unborne = now
+                            .first_unborne(changes)
+                            .map(|change| unborne(&now, change));
+                        let outcome = if unborne.is_some() {
+                            Outcome::Failed
+                        } else {
+                            Outcome::Updated
+                        };
+                        self.lookup.learn(&job.row, now);
+                        return settled(outcome, Some(status), reply.attempts, unborne);
+                    }
+                    Ok(_) => (
+                        Some(status),
+                        reply.attempts,
+                        "the answer does not show the values".to_owned(),
+                        true,
+                    ),
+                    Err(error) => (
+                        Some(status),
+                        reply.attempts,
+                        format!("the answer can't be read: {error}"),
+                        true,
+                    ),
+                }
+            }
+            Err(failure) => {
+                if let Cause::SignIn(_) = &failure.cause {
+                    self.sign_in_failed(&failure.cause);
+                }
+                let status = failure.cause.status();
+                if !failure.may_be_applied {
+                    return match &failure.cause {
+                        Cause::Attempt(error) => settled(
+                            Outcome::Failed,
+                            status,
+                            failure.attempts,
+                            Some(error.to_string()),
+                        ),
+                        Cause::SignIn(_) | Cause::Stopped => End::Abandoned { recorded: true },
+                    };
+                }
+                let answered = status.is_some_and(|status| (200..300).contains(&status));
+                (
+                    status,
+                    failure.attempts,
+                    failure.cause.to_string(),
+                    answered,
+                )
+            }
+        };
+        // It was sent, and what became of it is not known: the member tells.
+        match self.reads_back(member, changes).await {
+            Ok(true) => {
+                let message = format!("confirmed by reading the member again ({reason})");
+                settled(Outcome::Updated, status, attempts, Some(message))
+            }
+            Ok(false) if answered => settled(
+                Outcome::Failed,
+                status,
+                attempts,
+                Some(format!("the member does not bear the values ({reason})")),
+            ),
+            Ok(false) => settled(Outcome::Failed, status, attempts, Some(reason)),
+            Err(why) => settled(
+                Outcome::Unknown,
+                status,
+                attempts,
+                Some(format!(
+                    "sent, and nobody can tell whether it was done ({reason}; {why})"
+                )),
+            ),
+        }
+    }
+
+    /// Whether the member, read now, bears the changes; or why that can't be told.
+    async fn reads_back(&self, member: &Member, changes: &[Change]) -> Result<bool, String> {
+        if !changes.iter().any(Change::is_visible) {
+            return Err("the API does not show what was set".to_owned());
+        }
+        let reply = self
+            .gateway
+            .last_look(Request::Member { id: &member.id })
+            .await
+            .map_err(|failure| format!("reading it again failed: {}", failure.cause))?;
+        let now = reply
+            .answer
+            .member()
+            .map_err(|error| format!("reading it again failed: {error}"))?;
+        Ok(now.bears(changes))
+    }
+}
+
+fn finished(row: Row, settled: Settled) -> Finished {
+    Finished {
+        row: row.number,
+        line: row.line,
+        email: row.email,
+        member_id: settled.member_id,
+        outcome: settled.outcome,
+        status: settled.status,
+        attempts: settled.attempts,
+        changes: settled.changes,
+        recorded: settled.recorded,
+        message: settled.message,
+    }
+}
+
+fn nobody(row: &Row) -> String {
+    match &row.ask {
+        Ask::Wanted(_) => "no member has this email".to_owned(),
+        Ask::Planned { member_id, .. } => format!("there is no member {member_id} any more"),
+    }
+}
+
+/// Whether the answer shows every field that was set, so that it can be judged by it.
+fn shows(member: &Member, changes: &[Change]) -> bool {
+    changes
+        .iter()
+        .all(|change| change.field.is_write_only() || member.values.get(change.field).is_some())
+}
+
+fn unborne(member: &Member, change: &Change) -> String {
+    format!(
+        "the API took it, and {} is \"{}\" all the same (\"{}\" was sent)",
+        change.field.column(),
+        member
+            .values
+            .get(change.field)
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        change.after,
+    )
+}
+
+/// What of a planned row is to be sent: nothing that the member has already, and all of it only if the member
+/// holds what it held when the plan was made.
+fn planned(member: &Member, changes: &[Change]) -> Result<Vec<Change>, String> {
+    let mut left = Vec::new();
+    for change in changes {
+        let now = member.values.get(change.field);
+        if change.field.is_write_only() {
+            left.push(change.clone());
+        } else if now == Some(&change.after) {
+            // Nothing to send, unless a write-only field needs it beside it.
+            if changes.iter().any(|other| other.field.is_write_only()) {
+                left.push(change.clone());
+            }
+        } else if now == change.before.as_ref() || (now.is_none() && change.before.is_none()) {
+            left.push(change.clone());
+        } else {
+            let shown = |value: Option<&Value>| {
+                value.map_or_else(|| "nothing".to_owned(), |v| format!("\"{v}\""))
+            };
+            return Err(format!(
+                "{} is {} and no longer {}: nothing was sent",
+                change.field.column(),
+                shown(now),
+                shown(change.before.as_ref()),
+            ));
+        }
+    }
+    Ok(left)
+}
+
+/// A hash of what a row asks for, the same in every version of the tool: the first eight bytes of a SHA-256.
+#[must_use]
+pub fn content_hash(row: &Row) -> u64 {
+    let mut hash = Sha256::new();
+    hash.update(row.email.as_bytes());
+    for field in Field::ALL {
+        if let Some(value) = row.wants(field) {
+            hash.update([0, field as u8]);
+            hash.update(value.to_string());
+        }
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    digest
+        .first_chunk()
+        .map_or(0, |first| u64::from_be_bytes(*first))
+}

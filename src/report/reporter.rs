@@ -1,0 +1,244 @@
+//! The reporter: one task that hears what happens, records it, and shows it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::files::describe;
+use super::journal::{Journal, Record, SYNC_EVERY, Sent};
+use super::preview::Preview;
+use super::progress::{Progress, Vitals};
+use crate::change::Outcome;
+use crate::event::{Event, Finished};
+use crate::gateway::Gateway;
+use crate::output::{Output, Plain};
+use crate::stop::{Stop, StopReason};
+
+/// Failures that are shown as they happen.
+const FAILURES_SHOWN: u64 = 20;
+/// Events taken at once: they are recorded in one write.
+const BATCH: usize = 256;
+/// The bar's pulse; half of [`SYNC_EVERY`], so that a line is never older than that when it is synced.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What to show.
+#[derive(Clone, Copy, Debug)]
+pub struct ReporterOptions {
+    /// Every row's outcome.
+    pub verbose: bool,
+    /// No failures as they happen.
+    pub quiet: bool,
+}
+
+/// Hears, records, shows.
+#[derive(Debug)]
+pub struct Reporter {
+    /// The journal.
+    pub journal: Journal,
+    /// The bar.
+    pub progress: Progress,
+    /// The dry run's preview.
+    pub preview: Preview,
+    /// Where to show.
+    pub output: Output,
+    /// What to show.
+    pub options: ReporterOptions,
+    /// What was sent, and how fast it may go: shown, never used.
+    pub gateway: Arc<Gateway>,
+    /// Raised if something can't be recorded.
+    pub stop: Arc<Stop>,
+    /// When this piece of the run began.
+    pub began: Instant,
+}
+
+/// What is left when all is told.
+#[derive(Debug)]
+pub struct Told {
+    /// The journal, whole.
+    pub journal: Journal,
+    /// The dry run's preview.
+    pub preview: Preview,
+    /// Why something could not be recorded.
+    pub trouble: Option<std::io::Error>,
+}
+
+impl Told {
+    /// Of a run that was stopped before there was anything to tell.
+    #[must_use]
+    pub fn nothing(journal: Journal) -> Self {
+        Self {
+            journal,
+            preview: Preview::default(),
+            trouble: None,
+        }
+    }
+}
+
+impl Reporter {
+    /// Works until nobody tells any more.
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>) -> Told {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut recorded = Vec::new();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut syncing: Option<JoinHandle<std::io::Result<()>>> = None;
+        let mut last_sync = Instant::now();
+        let mut trouble: Option<std::io::Error> = None;
+        let mut failures = 0;
+        loop {
+            tokio::select! {
+                biased;
+                _ = ticks.tick() => {
+                    self.tick();
+                    if let Some(task) = syncing.take_if(|task| task.is_finished())
+                        && let Ok(Err(error)) = task.await
+                    {
+                        self.give_up(&mut trouble, error);
+                    }
+                    if syncing.is_none()
+                        && trouble.is_none()
+                        && last_sync.elapsed() + TICK >= SYNC_EVERY
+                        && let Some(file) = self.journal.to_sync()
+                    {
+                        last_sync = Instant::now();
+                        // A sync may take long, and the rows go on meanwhile.
+                        syncing = Some(tokio::task::spawn_blocking(move || file.sync_data()));
+                    }
+                }
+                count = events.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        break;
+                    }
+                    for event in batch.drain(..) {
+                        if trouble.is_none()
+                            && let Err(error) = self.record(&event)
+                        {
+                            self.give_up(&mut trouble, error);
+                        }
+                        match event {
+                            Event::Intent(_, sender) => recorded.push(sender),
+                            Event::Finished(finished) => self.show(&finished, &mut failures),
+                            Event::Abandoned { .. } => {}
+                        }
+                    }
+                    if trouble.is_none()
+                        && let Err(error) = self.journal.write()
+                    {
+                        self.give_up(&mut trouble, error);
+                    }
+                    for sender in recorded.drain(..) {
+                        // What is not recorded is not sent: the sender is dropped.
+                        if trouble.is_none() {
+                            let _ = sender.send(());
+                        }
+                    }
+                }
+            }
+        }
+        if let Some(task) = syncing
+            && let Ok(Err(error)) = task.await
+        {
+            self.give_up(&mut trouble, error);
+        }
+        if trouble.is_none()
+            && let Err(error) = self
+                .journal
+                .add(&Record::Sent(self.sent()))
+                .and_then(|()| self.journal.finish())
+        {
+            self.give_up(&mut trouble, error);
+        }
+        self.progress.finish();
+        if failures > FAILURES_SHOWN && !self.options.quiet && !self.options.verbose {
+            self.output.note(format_args!(
+                "… and {} more failures",
+                failures - FAILURES_SHOWN
+            ));
+        }
+        Told {
+            journal: self.journal,
+            preview: self.preview,
+            trouble,
+        }
+    }
+
+    fn record(&mut self, event: &Event) -> std::io::Result<()> {
+        match event {
+            Event::Intent(intent, _) => self.journal.add(&Record::from(intent.clone())),
+            Event::Finished(finished) => self.journal.add(&Record::from(finished)),
+            Event::Abandoned {
+                row,
+                recorded: true,
+            } => self.journal.add(&Record::Abandoned(*row)),
+            Event::Abandoned {
+                recorded: false, ..
+            } => Ok(()),
+        }
+    }
+
+    fn give_up(&self, trouble: &mut Option<std::io::Error>, error: std::io::Error) {
+        tracing::error!(%error, "the journal can't be written: the run stops");
+        self.stop.raise(StopReason::Recording);
+        trouble.get_or_insert(error);
+    }
+
+    fn tick(&mut self) {
+        let pacer = self.gateway.pacer();
+        self.progress.tick(&Vitals {
+            retries: self.gateway.stats().retries(),
+            rate: pacer.rate(),
+            paused: pacer.paused_for(),
+        });
+        if self.output.is_closed() {
+            self.stop.raise(StopReason::Hangup);
+        }
+    }
+
+    fn sent(&self) -> Sent {
+        let stats = self.gateway.stats();
+        Sent {
+            requests: stats.requests(),
+            retries: stats.retries(),
+            by_status: stats.by_status().into_iter().collect::<BTreeMap<_, _>>(),
+            seconds: self.began.elapsed().as_secs_f64(),
+        }
+    }
+
+    fn show(&mut self, row: &Finished, failures: &mut u64) {
+        let failed = !row.outcome.is_success();
+        self.progress.row(failed);
+        if row.outcome == Outcome::WouldUpdate {
+            self.preview.add(row);
+        }
+        if failed {
+            *failures += 1;
+        }
+        let shown =
+            self.options.verbose || (failed && *failures <= FAILURES_SHOWN && !self.options.quiet);
+        if !shown {
+            return;
+        }
+        let mut changes = String::new();
+        if self.options.verbose {
+            describe(&row.changes, &mut changes);
+        }
+        let message = row.message.as_deref().unwrap_or_default();
+        let gap = if changes.is_empty() || message.is_empty() {
+            ""
+        } else {
+            "; "
+        };
+        self.output.note(format_args!(
+            "{:13} line {}  {}  {}{gap}{}",
+            row.outcome,
+            row.line,
+            Plain(&row.email),
+            Plain(&changes),
+            Plain(message),
+        ));
+    }
+}

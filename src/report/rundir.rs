@@ -1,0 +1,254 @@
+//! A run's directory: for its owner alone, and never two runs' at once.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// A run's directory and the names in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+/// The directory can't be used.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum RunDirError {
+    #[error(
+        "{path} holds a run already; to go on with it: sigma-bulk resume {path}; for a new run, give another --run-dir"
+    )]
+    Taken { path: String },
+    #[error("{path} holds no run of sigma-bulk: there is no journal.jsonl in it")]
+    NoRun { path: String },
+    #[error("the run directory {path} can't be used: {source}")]
+    Io { path: String, source: io::Error },
+}
+
+impl RunDir {
+    /// Makes a new one.
+    ///
+    /// # Errors
+    /// If it holds a run, or can't be made.
+    pub fn create(path: &Path) -> Result<Self, RunDirError> {
+        let dir = Self {
+            path: path.to_owned(),
+        };
+        if dir.journal().exists() || dir.input().exists() || dir.plan().exists() {
+            return Err(RunDirError::Taken {
+                path: path.display().to_string(),
+            });
+        }
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        let made = builder.create(path);
+        #[cfg(unix)]
+        let made = made.and_then(|()| {
+            use std::os::unix::fs::PermissionsExt;
+            // One that was there already may be open to others.
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+        });
+        made.map_err(|source| dir.error(source))?;
+        Ok(dir)
+    }
+
+    /// Makes a new one under `parent`, named by the time and the input; a number is added if somebody was faster.
+    ///
+    /// # Errors
+    /// If it can't be made.
+    pub fn create_named(parent: &Path, stem: &str) -> Result<Self, RunDirError> {
+        let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+        let stem: String = stem
+            .chars()
+            .map(|c| {
+                if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') {
+                    c
+                } else {
+                    '-'
+                }
+            })
+            .take(60)
+            .collect();
+        let name = format!("{time}-{stem}");
+        let mut path = parent.join(&name);
+        let mut number = 2;
+        while path.exists() {
+            path = parent.join(format!("{name}-{number}"));
+            number += 1;
+        }
+        Self::create(&path)
+    }
+
+    /// Opens one that holds a run.
+    ///
+    /// # Errors
+    /// If it holds none.
+    pub fn open(path: &Path) -> Result<Self, RunDirError> {
+        let dir = Self {
+            path: path.to_owned(),
+        };
+        if dir.journal().is_file() {
+            Ok(dir)
+        } else {
+            Err(RunDirError::NoRun {
+                path: path.display().to_string(),
+            })
+        }
+    }
+
+    /// Takes a new one away again, with what this tool put into it: the input was wrong.
+    pub fn discard(&self) {
+        for file in [self.input(), self.plan(), self.journal()] {
+            let _ = fs::remove_file(file);
+        }
+        // Only if it is empty.
+        let _ = fs::remove_dir(&self.path);
+    }
+
+    /// Opens a new file in it, for its owner alone.
+    ///
+    /// # Errors
+    /// If it can't be made.
+    pub fn create_file(&self, path: &Path) -> Result<File, RunDirError> {
+        private_file(path).map_err(|source| self.error(source))
+    }
+
+    /// Begins to write a file in it, which takes the old one's place when it is whole.
+    ///
+    /// # Errors
+    /// If it can't be made.
+    pub fn replace(&self, path: &Path) -> Result<Replacement, RunDirError> {
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".tmp");
+        let temporary = PathBuf::from(temporary);
+        let file = private_file(&temporary).map_err(|source| self.error(source))?;
+        Ok(Replacement {
+            dir: self.clone(),
+            path: path.to_owned(),
+            temporary,
+            writer: io::BufWriter::with_capacity(64 * 1024, file),
+            is_done: false,
+        })
+    }
+
+    /// An error that names the directory.
+    #[must_use]
+    pub fn error(&self, source: io::Error) -> RunDirError {
+        RunDirError::Io {
+            path: self.path.display().to_string(),
+            source,
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The input's rows, decoded.
+    #[must_use]
+    pub fn input(&self) -> PathBuf {
+        self.path.join("input.csv")
+    }
+
+    /// The plan, if that is the input.
+    #[must_use]
+    pub fn plan(&self) -> PathBuf {
+        self.path.join("plan.jsonl")
+    }
+
+    /// The journal.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal.jsonl")
+    }
+
+    /// One line a row.
+    #[must_use]
+    pub fn results(&self) -> PathBuf {
+        self.path.join("results.csv")
+    }
+
+    /// The rows that came to nothing.
+    #[must_use]
+    pub fn failed(&self) -> PathBuf {
+        self.path.join("failed.csv")
+    }
+
+    /// The values before.
+    #[must_use]
+    pub fn undo(&self) -> PathBuf {
+        self.path.join("undo.csv")
+    }
+
+    /// The summary.
+    #[must_use]
+    pub fn summary(&self) -> PathBuf {
+        self.path.join("summary.json")
+    }
+}
+
+/// A file that is being written beside the one whose place it takes. Dropped, it is gone, and the old one stays.
+#[derive(Debug)]
+pub struct Replacement {
+    dir: RunDir,
+    path: PathBuf,
+    temporary: PathBuf,
+    writer: io::BufWriter<File>,
+    is_done: bool,
+}
+
+impl Replacement {
+    /// Puts it on the disk and in its place.
+    ///
+    /// # Errors
+    /// If it can't be written to its end.
+    pub fn commit(mut self) -> Result<(), RunDirError> {
+        let done = self
+            .writer
+            .flush()
+            .and_then(|()| self.writer.get_ref().sync_data())
+            .and_then(|()| fs::rename(&self.temporary, &self.path));
+        self.is_done = done.is_ok();
+        done.map_err(|source| self.dir.error(source))
+    }
+}
+
+impl Write for Replacement {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        if !self.is_done {
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// A new or emptied file that only its owner may read.
+///
+/// # Errors
+/// If it can't be made.
+pub fn private_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // One that was there already may be open to others.
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}

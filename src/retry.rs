@@ -1,0 +1,171 @@
+//! Whether a request is tried again, and after how long. Pure: nothing sleeps here.
+//!
+//! The delays are those of the `backoff` crate's `ExponentialBackoff` and of nothing else of it, so that changing
+//! the crate is a change of this file.
+
+use std::time::Duration;
+
+use backoff::backoff::Backoff;
+use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+
+use crate::sigma::AttemptError;
+
+/// The first delay: long enough for a brief overload to pass.
+const FIRST_DELAY: Duration = Duration::from_millis(500);
+/// Each delay is so many times the one before.
+const GROWTH: f64 = 2.0;
+/// No delay is longer.
+const LONGEST_DELAY: Duration = Duration::from_secs(30);
+/// Each delay varies by this part to both sides, so that workers that failed together do not come back together.
+const JITTER: f64 = 0.5;
+
+/// What a failed attempt means for the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Another try may do better.
+    Transient,
+    /// The API is asked too much: all workers pause.
+    Throttled,
+    /// The API named the time for which all workers pause.
+    RetryAfter(Duration),
+    /// The token is not taken: another one may be.
+    Unauthorized,
+    /// Another try changes nothing.
+    Final,
+}
+
+/// The class of a failed attempt.
+///
+/// Tried again are 408, 429, 500, 502, 503, 504, connections that fail or are lost, and timeouts. An answer of 2xx
+/// that can't be read is asked for again if it changed nothing; an update is settled by reading the member.
+#[must_use]
+pub fn classify(error: &AttemptError, is_update: bool) -> Class {
+    match error {
+        AttemptError::Connect(_) | AttemptError::Timeout(_) | AttemptError::Lost(_) => {
+            Class::Transient
+        }
+        AttemptError::Unreadable { .. } if !is_update => Class::Transient,
+        AttemptError::Status(error) => match (error.status, error.retry_after) {
+            (401, _) => Class::Unauthorized,
+            (408 | 429 | 500 | 502 | 503 | 504, Some(wait)) => Class::RetryAfter(wait),
+            (429, None) => Class::Throttled,
+            (408 | 500 | 502 | 503 | 504, None) => Class::Transient,
+            _ => Class::Final,
+        },
+        AttemptError::Unreadable { .. }
+        | AttemptError::Certificate(_)
+        | AttemptError::Request(_) => Class::Final,
+    }
+}
+
+/// What to do after a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Try again after this.
+    Again(Duration),
+    /// Try again, and let all workers pause for this first.
+    AgainAfterPause(Duration),
+    /// It stays failed.
+    GiveUp,
+}
+
+/// The tries of one request.
+#[derive(Debug)]
+pub struct Tries {
+    left: u32,
+    delays: ExponentialBackoff,
+}
+
+impl Tries {
+    /// So many tries after the first.
+    #[must_use]
+    pub fn new(retries: u32) -> Self {
+        let delays = ExponentialBackoffBuilder::new()
+            .with_initial_interval(FIRST_DELAY)
+            .with_multiplier(GROWTH)
+            .with_max_interval(LONGEST_DELAY)
+            .with_randomization_factor(JITTER)
+            .with_max_elapsed_time(None)
+            .build();
+        Self {
+            left: retries,
+            delays,
+        }
+    }
+
+    /// What to do after an attempt that failed so. (What an unauthorized one needs is a token, not a delay.)
+    pub fn decide(&mut self, class: Class) -> Decision {
+        if matches!(class, Class::Final | Class::Unauthorized) || self.left == 0 {
+            // A pause that the API asked for holds for the others all the same.
+            return Decision::GiveUp;
+        }
+        self.left -= 1;
+        let delay = self.delays.next_backoff().unwrap_or(LONGEST_DELAY);
+        match class {
+            Class::RetryAfter(wait) => Decision::AgainAfterPause(wait),
+            Class::Throttled => Decision::AgainAfterPause(delay),
+            _ => Decision::Again(delay),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+    use crate::sigma::ApiError;
+
+    fn status(status: u16, retry_after: Option<Duration>) -> AttemptError {
+        AttemptError::Status(ApiError {
+            status,
+            code: None,
+            message: "".into(),
+            request_id: None,
+            retry_after,
+        })
+    }
+
+    #[test]
+    fn every_status_has_its_class() {
+        let mut text = String::new();
+        for code in 300..=599 {
+            let class = classify(&status(code, None), true);
+            assert_eq!(class, classify(&status(code, None), false));
+            if class != Class::Final {
+                let wait = Duration::from_secs(7);
+                let again = classify(&status(code, Some(wait)), true);
+                let _ = writeln!(text, "{code} {class:?}, with Retry-After {again:?}");
+            }
+        }
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn delays_grow_and_end() {
+        let mut tries = Tries::new(8);
+        let mut base = FIRST_DELAY;
+        for _ in 0..8 {
+            let Decision::Again(delay) = tries.decide(Class::Transient) else {
+                panic!("gave up")
+            };
+            assert!(
+                delay >= base.mul_f64(1.0 - JITTER) && delay <= base.mul_f64(1.0 + JITTER),
+                "{delay:?}"
+            );
+            base = base.mul_f64(GROWTH).min(LONGEST_DELAY);
+        }
+        assert_eq!(tries.decide(Class::Transient), Decision::GiveUp);
+    }
+
+    #[test]
+    fn what_the_api_asks_for_is_what_all_wait() {
+        let mut tries = Tries::new(1);
+        let wait = Duration::from_secs(42);
+        assert_eq!(
+            tries.decide(Class::RetryAfter(wait)),
+            Decision::AgainAfterPause(wait)
+        );
+        assert_eq!(Tries::new(1).decide(Class::Final), Decision::GiveUp);
+    }
+}

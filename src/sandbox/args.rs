@@ -1,0 +1,254 @@
+//! The sandbox's flags and how they make a [`Config`]. No I/O.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use jiff::SignedDuration;
+
+use super::{Config, Faults, Population, RateLimit, RateLimitKind, RetryAfter, SandboxError};
+
+/// What the sandbox is like, and what goes wrong in it.
+#[derive(Args, Clone, Debug)]
+pub struct SandboxArgs {
+    /// The port on 127.0.0.1 to listen at; 0 takes any free one
+    #[arg(long, value_name = "PORT", default_value_t = 8081)]
+    pub port: u16,
+
+    /// Make an organization of so many members
+    #[arg(long, value_name = "N", conflicts_with = "members_csv")]
+    pub members: Option<usize>,
+
+    /// Take the members from a CSV: Email, First Name, Last Name, Member Type, isArchived,
+    /// isInactive, userKind, Member ID, of which only Email is needed
+    #[arg(long = "csv", id = "members_csv", value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+
+    /// How long every answer takes, such as 50ms
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
+    pub latency: Duration,
+
+    /// Up to how much longer it may take
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
+    pub latency_jitter: Duration,
+
+    /// Answer 429 above so many requests a second
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub rate_limit: Option<f64>,
+
+    /// How many requests may come at once before the rate limit tells [default: one second's]
+    #[arg(long, value_name = "N", value_parser = rate, requires = "rate_limit")]
+    pub burst: Option<f64>,
+
+    /// Count the rate in fixed windows of this length instead
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration,
+        requires = "rate_limit",
+        conflicts_with = "burst"
+    )]
+    pub window: Option<Duration>,
+
+    /// What the rate limit's 429 says in Retry-After
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub retry_after: RetryAfterArg,
+
+    /// Answer 429 to more than so many requests at once
+    #[arg(long, value_name = "N")]
+    pub max_concurrent: Option<usize>,
+
+    /// Probability of a 503 that changes nothing
+    #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
+    pub fail_before: f64,
+
+    /// Probability of a 503 after the change was made
+    #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
+    pub fail_after: f64,
+
+    /// Probability of never answering
+    #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
+    pub hang: f64,
+
+    /// Probability of closing the connection before the change is made
+    #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
+    pub close_before: f64,
+
+    /// Probability of closing the connection after the change was made
+    #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
+    pub close_after: f64,
+
+    /// Probability of a 502 with an HTML page
+    #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
+    pub html: f64,
+
+    /// Probability of a 200 whose body isn't JSON, after the change was made
+    #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
+    pub garbage: f64,
+
+    /// Probability of a body cut in the middle, after the change was made
+    #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
+    pub truncate: f64,
+
+    /// The same seed and the same requests give the same faults
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+
+    /// How long a token is good
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1h")]
+    pub token_lifetime: Duration,
+
+    /// Accept only these credentials; without it, any will do
+    #[arg(long, value_name = "ID:SECRET")]
+    pub require_credentials: Option<String>,
+}
+
+/// The forms of Retry-After, as a flag's value.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum RetryAfterArg {
+    /// Whole seconds
+    Seconds,
+    /// An HTTP date
+    Date,
+    /// No such header, as is often so in practice
+    #[default]
+    None,
+}
+
+impl SandboxArgs {
+    /// Where to listen: never anywhere but on this machine.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// What the flags ask for.
+    ///
+    /// # Errors
+    /// If the credentials have no colon between id and secret.
+    pub fn config(&self) -> Result<Config, SandboxError> {
+        let population = match (&self.csv, self.members) {
+            (Some(path), _) => Population::Csv(path.clone()),
+            (None, Some(count)) => Population::Generated(count),
+            (None, None) => Population::Builtin,
+        };
+        let (client_id, client_secret) = match &self.require_credentials {
+            None => (None, None),
+            Some(pair) => {
+                // The pair itself stays out of the message: it holds a secret.
+                let (id, secret) = pair.split_once(':').ok_or_else(|| {
+                    SandboxError::Usage("--require-credentials takes ID:SECRET".to_owned())
+                })?;
+                (Some(id.to_owned()), Some(secret.to_owned()))
+            }
+        };
+        Ok(Config {
+            population,
+            faults: self.faults(),
+            client_id,
+            client_secret,
+            token_lifetime: self.token_lifetime,
+            ..Config::default()
+        })
+    }
+
+    fn faults(&self) -> Faults {
+        let rate_limit = self.rate_limit.map(|per_second| RateLimit {
+            per_second,
+            kind: match self.window {
+                Some(window) => RateLimitKind::FixedWindow { window },
+                None => RateLimitKind::TokenBucket {
+                    burst: self.burst.unwrap_or(per_second),
+                },
+            },
+            retry_after: match self.retry_after {
+                RetryAfterArg::Seconds => RetryAfter::Seconds,
+                RetryAfterArg::Date => RetryAfter::HttpDate,
+                RetryAfterArg::None => RetryAfter::None,
+            },
+        });
+        Faults {
+            seed: self.seed,
+            latency: self.latency,
+            latency_jitter: self.latency_jitter,
+            rate_limit,
+            max_concurrent: self.max_concurrent,
+            fail_before: self.fail_before,
+            close_before: self.close_before,
+            hang: self.hang,
+            html: self.html,
+            fail_after: self.fail_after,
+            close_after: self.close_after,
+            garbage: self.garbage,
+            truncate: self.truncate,
+            ..Faults::default()
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let signed: SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
+    Duration::try_from(signed).map_err(|_| "a duration can't be negative".to_owned())
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    (text.parse().ok())
+        .filter(|p| (0.0..=1.0).contains(p))
+        .ok_or_else(|| "a probability is a number from 0 to 1".to_owned())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    (text.parse().ok())
+        .filter(|rate: &f64| rate.is_finite() && *rate > 0.0)
+        .ok_or_else(|| "a rate is a number above 0".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: SandboxArgs,
+    }
+
+    fn parse(flags: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("sandbox").chain(flags.split_whitespace()))
+    }
+
+    #[test]
+    fn flags_make_a_config() -> Result<(), Box<dyn std::error::Error>> {
+        let cli = parse(
+            "--port 0 --members 10 --latency 50ms --rate-limit 20 --window 2s \
+             --retry-after date --hang 0.01 --require-credentials id:se:cret",
+        );
+        let args = cli?.args;
+        let config = args.config()?;
+        assert!(matches!(config.population, Population::Generated(10)));
+        assert_eq!(config.client_secret.as_deref(), Some("se:cret"));
+        assert_eq!(config.faults.latency, Duration::from_millis(50));
+        let limit = RateLimit {
+            per_second: 20.0,
+            kind: RateLimitKind::FixedWindow {
+                window: Duration::from_secs(2),
+            },
+            retry_after: RetryAfter::HttpDate,
+        };
+        assert_eq!(config.faults.rate_limit, Some(limit));
+        Ok(())
+    }
+
+    #[test]
+    fn senseless_flags_are_refused() {
+        for flags in [
+            "--hang 1.5",
+            "--latency -1s",
+            "--burst 3",
+            "--members 3 --csv f.csv",
+            "--rate-limit 0",
+        ] {
+            assert!(parse(flags).is_err(), "{flags}");
+        }
+    }
+}

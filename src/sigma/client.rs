@@ -1,0 +1,473 @@
+//! One attempt at each endpoint.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, Url};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::error::AttemptError;
+use super::wire::{self, Token, UnreadableBody, UpdateBody};
+use crate::change::{Change, Member};
+
+/// The longest body of a 2xx answer that is taken: a page of 1,000 members is half a megabyte.
+const MAX_BODY: usize = 64 * 1024 * 1024;
+/// The longest body of any other answer that is looked at.
+const MAX_ERROR_BODY: usize = 64 * 1024;
+/// The longest wait that an API may ask for; a longer one is cut to this.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// A connection is there within this or not at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How to reach the API.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// The base URL, checked, without a slash at its end.
+    pub base_url: String,
+    /// The time for one request, answer included.
+    pub timeout: Duration,
+    /// Connections that are kept open.
+    pub connections: usize,
+    /// A company's own certificates (PEM), beside the system's.
+    pub ca_cert: Option<PathBuf>,
+}
+
+/// The client can't be made.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum ClientError {
+    #[error("--ca-cert {path} can't be read: {source}")]
+    CaRead {
+        path: String,
+        source: std::io::Error,
+    },
+    #[error("--ca-cert {path} holds no certificate in PEM form")]
+    CaPem { path: String },
+    #[error("the HTTP client can't be made: {0}")]
+    Build(String),
+}
+
+/// Which listing of members is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// `GET /v2.1/members`, which tells the total.
+    V2_1,
+    /// `GET /v2/members`, for organizations that have nothing newer.
+    V2,
+}
+
+impl Version {
+    const fn path(self) -> &'static str {
+        match self {
+            Self::V2_1 => "/v2.1/members",
+            Self::V2 => "/v2/members",
+        }
+    }
+}
+
+/// One request.
+#[derive(Clone, Copy, Debug)]
+pub enum Request<'a> {
+    /// Who am I.
+    Whoami,
+    /// A page of all members, archived and inactive ones included.
+    List {
+        /// Which listing.
+        version: Version,
+        /// The cursor; none for the first page.
+        page: Option<&'a str>,
+        /// Members a page; none leaves it to the API.
+        limit: Option<u32>,
+    },
+    /// The members with exactly this email.
+    ByEmail {
+        /// Which listing.
+        version: Version,
+        /// The email.
+        email: &'a str,
+    },
+    /// The members that a search for this email finds.
+    Search {
+        /// Which listing.
+        version: Version,
+        /// The email.
+        email: &'a str,
+    },
+    /// One member.
+    Member {
+        /// The id.
+        id: &'a str,
+    },
+    /// Changes one member.
+    Update {
+        /// The id.
+        id: &'a str,
+        /// What to set.
+        changes: &'a [Change],
+    },
+    /// A page of the organization's account types.
+    AccountTypes {
+        /// The page's token; none for the first.
+        page: Option<&'a str>,
+    },
+}
+
+impl Request<'_> {
+    /// Whether the request changes something.
+    #[must_use]
+    pub const fn is_update(&self) -> bool {
+        matches!(self, Self::Update { .. })
+    }
+
+    /// The name in logs, without anybody's data.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Whoami => "GET whoami",
+            Self::List { .. } => "GET members",
+            Self::ByEmail { .. } => "GET members?email",
+            Self::Search { .. } => "GET members?search",
+            Self::Member { .. } => "GET member",
+            Self::Update { .. } => "PATCH member",
+            Self::AccountTypes { .. } => "GET accountTypes",
+        }
+    }
+}
+
+/// A 2xx answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body as a member.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn member(&self) -> Result<Member, UnreadableBody> {
+        wire::parse_member(&self.body)
+    }
+}
+
+/// The API's client: connections are kept and used again.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    base_url: Url,
+    timeout: Duration,
+}
+
+impl Client {
+    /// A client; nothing is sent.
+    ///
+    /// # Errors
+    /// If the company's certificates can't be read, or the system's TLS can't be set up.
+    pub fn new(options: &ClientOptions) -> Result<Self, ClientError> {
+        let build = |error: &dyn std::error::Error| ClientError::Build(chain(error));
+        let base_url = Url::parse(&options.base_url).map_err(|error| build(&error))?;
+        // A second client in one process finds the provider installed, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("sigma-bulk/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            // A redirect could take the token to another host, and would pass by the pacer.
+            .redirect(reqwest::redirect::Policy::none())
+            // Every try passes the pacer: none is made behind its back.
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .tcp_nodelay(true)
+            .connect_timeout(CONNECT_TIMEOUT.min(options.timeout))
+            .timeout(options.timeout)
+            .pool_max_idle_per_host(options.connections);
+        if let Some(path) = &options.ca_cert {
+            let shown = path.display().to_string();
+            let pem = std::fs::read(path).map_err(|source| ClientError::CaRead {
+                path: shown.clone(),
+                source,
+            })?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+                .ok()
+                .filter(|certificates| !certificates.is_empty())
+                .ok_or(ClientError::CaPem { path: shown })?;
+            builder = builder.tls_certs_merge(certificates);
+        }
+        let http = builder.build().map_err(|error| build(&error))?;
+        Ok(Self {
+            http,
+            base_url,
+            timeout: options.timeout,
+        })
+    }
+
+    /// Asks for a token: the credentials stand in the form, for HTTP Basic and JSON fail on some organizations.
+    ///
+    /// # Errors
+    /// If the attempt fails.
+    pub async fn token(&self, id: &str, secret: &SecretString) -> Result<Token, AttemptError> {
+        let url = self.url("/v2/auth/token");
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", id),
+            ("client_secret", secret.expose_secret()),
+        ];
+        let answer = self.send(self.http.post(url).form(&form)).await?;
+        Token::parse(&answer.body).map_err(|error| AttemptError::Unreadable {
+            status: answer.status,
+            what: error.to_string(),
+        })
+    }
+
+    /// One attempt.
+    ///
+    /// # Errors
+    /// If it is not answered with 2xx, or the answer can't be read to its end.
+    pub async fn attempt(
+        &self,
+        request: Request<'_>,
+        bearer: &HeaderValue,
+    ) -> Result<Answer, AttemptError> {
+        let url = self.request_url(request);
+        let method = if request.is_update() {
+            Method::PATCH
+        } else {
+            Method::GET
+        };
+        let mut builder = self
+            .http
+            .request(method, url)
+            .header(AUTHORIZATION, bearer.clone());
+        if let Request::Update { changes, .. } = request {
+            let body = serde_json::to_vec(&UpdateBody(changes))
+                .map_err(|error| AttemptError::Request(error.to_string()))?;
+            builder = builder
+                .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+                .body(body);
+        }
+        self.send(builder).await
+    }
+
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.base_url.clone();
+        let base = self.base_url.path().trim_end_matches('/');
+        url.set_path(&format!("{base}{path}"));
+        url
+    }
+
+    fn request_url(&self, request: Request<'_>) -> Url {
+        match request {
+            Request::Whoami => self.url("/v2/whoami"),
+            Request::List {
+                version,
+                page,
+                limit,
+            } => {
+                let mut url = self.members_url(version);
+                if let Some(limit) = limit {
+                    url.query_pairs_mut()
+                        .append_pair("limit", &limit.to_string());
+                }
+                if let Some(page) = page {
+                    url.query_pairs_mut().append_pair("page", page);
+                }
+                url
+            }
+            Request::ByEmail { version, email } => {
+                let mut url = self.members_url(version);
+                url.query_pairs_mut().append_pair("email", email);
+                url
+            }
+            Request::Search { version, email } => {
+                let mut url = self.members_url(version);
+                url.query_pairs_mut()
+                    .append_pair("search", email)
+                    .append_pair("limit", "100");
+                url
+            }
+            Request::Member { id } | Request::Update { id, .. } => {
+                let mut url = self.url("/v2/members");
+                // An id is opaque: one segment, whatever it holds.
+                if let Ok(mut segments) = url.path_segments_mut() {
+                    segments.push(id);
+                }
+                url
+            }
+            Request::AccountTypes { page } => {
+                let mut url = self.url("/v2/accountTypes");
+                if let Some(page) = page {
+                    url.query_pairs_mut().append_pair("pageToken", page);
+                }
+                url
+            }
+        }
+    }
+
+    fn members_url(&self, version: Version) -> Url {
+        let mut url = self.url(version.path());
+        // Without these, archived and inactive members are left out.
+        url.query_pairs_mut()
+            .append_pair("includeArchived", "true")
+            .append_pair("includeInactive", "true");
+        url
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, AttemptError> {
+        let response = request.send().await.map_err(|error| self.classify(error))?;
+        let status = response.status();
+        if status.is_success() {
+            let body = read(response, MAX_BODY)
+                .await
+                .map_err(|what| AttemptError::Unreadable {
+                    status: status.as_u16(),
+                    what,
+                })?;
+            return Ok(Answer {
+                status: status.as_u16(),
+                body,
+            });
+        }
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(retry_after);
+        // The status is what counts: a body that breaks off, or is endless, is a message less.
+        let body = read_some(response, MAX_ERROR_BODY).await;
+        Err(AttemptError::Status(wire::parse_error(
+            status.as_u16(),
+            &body,
+            retry_after,
+        )))
+    }
+
+    fn classify(&self, error: reqwest::Error) -> AttemptError {
+        // The URL may hold somebody's email.
+        let error = error.without_url();
+        let text = chain(&error);
+        if error.is_builder() {
+            AttemptError::Request(text)
+        } else if error.is_connect() {
+            if text.contains("certificate") {
+                AttemptError::Certificate(text)
+            } else {
+                AttemptError::Connect(text)
+            }
+        } else if error.is_timeout() {
+            AttemptError::Timeout(self.timeout)
+        } else {
+            AttemptError::Lost(text)
+        }
+    }
+}
+
+/// An error's message with those of its causes, the repeated ones left out.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+async fn read(mut response: reqwest::Response, most: usize) -> Result<Bytes, String> {
+    let mut body: Vec<u8> = Vec::new();
+    let mut first: Option<Bytes> = None;
+    loop {
+        match response.chunk().await {
+            Ok(None) => return Ok(first.unwrap_or_else(|| body.into())),
+            Ok(Some(chunk)) if body.len() + chunk.len() > most => {
+                return Err(format!("it is longer than {} MiB", most / 1024 / 1024));
+            }
+            // Most answers are one chunk, which is passed on without a copy.
+            Ok(Some(chunk)) if first.is_none() && body.is_empty() => first = Some(chunk),
+            Ok(Some(chunk)) => {
+                if let Some(first) = first.take() {
+                    body.extend_from_slice(&first);
+                }
+                body.extend_from_slice(&chunk);
+            }
+            Err(error) if error.is_timeout() => return Err("it did not end in time".to_owned()),
+            Err(_) => return Err("it was cut off".to_owned()),
+        }
+    }
+}
+
+async fn read_some(mut response: reqwest::Response, most: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    while body.len() < most
+        && let Ok(Some(chunk)) = response.chunk().await
+    {
+        body.extend_from_slice(chunk.get(..most - body.len()).unwrap_or(&chunk));
+    }
+    body
+}
+
+/// `Retry-After`: seconds, or an HTTP date (RFC 9110, 10.2.3).
+fn retry_after(header: &HeaderValue) -> Option<Duration> {
+    let text = header.to_str().ok()?.trim();
+    let wait = if let Ok(seconds) = text.parse::<f64>() {
+        Duration::try_from_secs_f64(seconds).ok()?
+    } else {
+        let date = jiff::fmt::rfc2822::DateTimeParser::new()
+            .parse_timestamp(text)
+            .ok()?;
+        // One that has passed means now.
+        Duration::try_from(date.duration_since(jiff::Timestamp::now())).unwrap_or_default()
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(base_url: &str) -> Client {
+        Client::new(&ClientOptions {
+            base_url: base_url.to_owned(),
+            timeout: Duration::from_secs(1),
+            connections: 1,
+            ca_cert: None,
+        })
+        .expect("a client")
+    }
+
+    #[test]
+    fn urls_keep_a_path_before_them_and_encode_what_is_put_in() {
+        let client = client("https://h.example/prefix");
+        let url = |request| client.request_url(request).to_string();
+        assert_eq!(
+            url(Request::Member { id: "a/../b?c" }),
+            "https://h.example/prefix/v2/members/a%2F..%2Fb%3Fc"
+        );
+        assert_eq!(
+            url(Request::ByEmail {
+                version: Version::V2,
+                email: "a+b@x.org"
+            }),
+            "https://h.example/prefix/v2/members?includeArchived=true&includeInactive=true&email=a%2Bb%40x.org"
+        );
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let parse = |text: &str| retry_after(&HeaderValue::from_str(text).expect("a header"));
+        assert_eq!(parse("7"), Some(Duration::from_secs(7)));
+        assert_eq!(parse("-7"), None);
+        assert_eq!(parse("999999999"), Some(MAX_RETRY_AFTER));
+        assert_eq!(parse("soon"), None);
+        assert_eq!(parse("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(
+            parse("Wed, 21 Oct 2415 07:28:00 GMT"),
+            Some(MAX_RETRY_AFTER)
+        );
+    }
+}

@@ -1,0 +1,198 @@
+//! Where an organization's API is: Sigma's clouds and environments.
+//!
+//! Production hosts are from the `servers` of Sigma's `OpenAPI` description; staging and `dev` from its public sample
+//! scripts.
+
+/// The environments of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Environment {
+    /// The one that matters.
+    #[value(alias = "prod")]
+    #[serde(alias = "prod")]
+    Production,
+    /// Sigma's staging.
+    #[value(alias = "stage")]
+    Staging,
+    /// `http://127.0.0.1:8081`, whatever the cloud.
+    Dev,
+    /// The API's stand-in, started inside the tool.
+    Sandbox,
+}
+
+/// `--env dev`.
+pub const DEV_URL: &str = "http://127.0.0.1:8081";
+
+/// The name of a cloud, its production URL, and its staging URL if it has one.
+pub const CLOUDS: [(&str, &str, Option<&str>); 13] = [
+    (
+        "aws",
+        "https://aws-api.sigmacomputing.com",
+        Some("https://staging-aws-api.sigmacomputing.io"),
+    ),
+    (
+        "aws-us-east",
+        "https://api.us-a.aws.sigmacomputing.com",
+        None,
+    ),
+    ("aws-ca", "https://api.ca.aws.sigmacomputing.com", None),
+    ("aws-eu", "https://api.eu.aws.sigmacomputing.com", None),
+    ("aws-au", "https://api.au.aws.sigmacomputing.com", None),
+    ("aws-uk", "https://api.uk.aws.sigmacomputing.com", None),
+    (
+        "gcp",
+        "https://api.sigmacomputing.com",
+        Some("https://api.staging.sigmacomputing.io"),
+    ),
+    ("gcp-sa", "https://api.sa.gcp.sigmacomputing.com", None),
+    (
+        "azure",
+        "https://api.us.azure.sigmacomputing.com",
+        Some("https://api.staging.us.azure.sigmacomputing.io"),
+    ),
+    ("azure-eu", "https://api.eu.azure.sigmacomputing.com", None),
+    ("azure-ca", "https://api.ca.azure.sigmacomputing.com", None),
+    ("azure-uk", "https://api.uk.azure.sigmacomputing.com", None),
+    ("azure-au", "https://api.au.azure.sigmacomputing.com", None),
+];
+
+/// The cloud has no such API, or the URL can't be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum HostError {
+    #[error(
+        "the cloud is not set: give --cloud (your organization's, one of {}), or --base-url",
+        names(false)
+    )]
+    NoCloud,
+    #[error("--cloud \"{cloud}\" is unknown: it is one of {}", names(false))]
+    UnknownCloud { cloud: String },
+    #[error(
+        "--cloud \"{cloud}\" has no staging that is known: it is there for {}; or give --base-url",
+        names(true)
+    )]
+    NoStaging { cloud: String },
+    #[error("--base-url \"{0}\" is no URL: write it as https://host")]
+    NotUrl(String),
+    #[error(
+        "--base-url \"{0}\" would send the credentials unencrypted: use https, or --allow-http if that is really meant"
+    )]
+    PlainHttp(String),
+    #[error(
+        "--base-url holds a user or password: give the credentials by SIGMA_CLIENT_ID and SIGMA_CLIENT_SECRET"
+    )]
+    Credentials,
+}
+
+fn names(staging: bool) -> String {
+    CLOUDS
+        .iter()
+        .filter(|(_, _, stage)| !staging || stage.is_some())
+        .map(|(name, _, _)| *name)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// The base URL of a cloud in an environment. The sandbox's is known only once it runs, so that it is not asked
+/// for here.
+///
+/// # Errors
+/// If there is none.
+pub fn base_url(environment: Environment, cloud: Option<&str>) -> Result<&'static str, HostError> {
+    if matches!(environment, Environment::Dev | Environment::Sandbox) {
+        return Ok(DEV_URL);
+    }
+    let cloud = cloud.ok_or(HostError::NoCloud)?;
+    let (_, production, staging) = CLOUDS
+        .iter()
+        .find(|(name, _, _)| name.eq_ignore_ascii_case(cloud))
+        .ok_or_else(|| HostError::UnknownCloud {
+            cloud: cloud.to_owned(),
+        })?;
+    match environment {
+        Environment::Staging => staging.ok_or_else(|| HostError::NoStaging {
+            cloud: cloud.to_owned(),
+        }),
+        _ => Ok(production),
+    }
+}
+
+/// Checks a base URL that was given, and answers it without a slash at its end.
+///
+/// # Errors
+/// If it is no http(s) URL, or plain http to another machine without `allow_http`.
+pub fn check_url(text: &str, allow_http: bool) -> Result<String, HostError> {
+    let url = reqwest::Url::parse(text).map_err(|_| HostError::NotUrl(text.to_owned()))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(HostError::Credentials);
+    }
+    let host = url.host_str().unwrap_or_default();
+    let loopback = host == "localhost"
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    match url.scheme() {
+        "https" => {}
+        "http" if loopback || allow_http => {}
+        "http" => return Err(HostError::PlainHttp(text.to_owned())),
+        _ => return Err(HostError::NotUrl(text.to_owned())),
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(HostError::NotUrl(text.to_owned()));
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn every_cloud_has_its_hosts() {
+        let mut text = String::new();
+        for (name, _, _) in CLOUDS {
+            for environment in [
+                Environment::Production,
+                Environment::Staging,
+                Environment::Dev,
+            ] {
+                let url = base_url(environment, Some(name));
+                if let Ok(url) = url {
+                    assert_eq!(check_url(url, false).as_deref(), Ok(url));
+                }
+                let _ = writeln!(text, "{name} {environment:?}: {url:?}");
+            }
+        }
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn secrets_go_unencrypted_to_this_machine_alone() {
+        for good in [
+            "https://a.b/",
+            "http://localhost:1",
+            "http://127.0.0.1:8081",
+            "http://[::1]:2",
+        ] {
+            assert!(check_url(good, false).is_ok(), "{good}");
+        }
+        for bad in ["http://api.example.com", "http://127.0.0.1.example.com"] {
+            assert_eq!(
+                check_url(bad, false),
+                Err(HostError::PlainHttp(bad.to_owned()))
+            );
+            assert!(check_url(bad, true).is_ok());
+        }
+        assert_eq!(
+            check_url("ftp://a", true),
+            Err(HostError::NotUrl("ftp://a".to_owned()))
+        );
+        assert_eq!(
+            check_url("https://me:pw@a", true),
+            Err(HostError::Credentials)
+        );
+    }
+}

@@ -1,0 +1,316 @@
+//! The API's JSON, private to `sigma`: liberal in what it accepts, for none of it is promised.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize};
+
+use super::error::ApiError;
+use crate::change::{Change, Field, Member, Value, Values};
+
+/// The body of a 2xx answer is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UnreadableBody(String);
+
+impl UnreadableBody {
+    fn json(error: &serde_json::Error) -> Self {
+        // serde_json's message holds pieces of the body when a type is wrong: only where it is, is said.
+        let what = match error.classify() {
+            serde_json::error::Category::Eof => "it is cut off",
+            serde_json::error::Category::Syntax => "it is not JSON",
+            _ => "a field is missing or has another type",
+        };
+        Self(format!(
+            "{what} (line {}, column {})",
+            error.line(),
+            error.column()
+        ))
+    }
+}
+
+/// A string, taken from the body without a copy where it has no escapes. Ids and cursors that are numbers are
+/// taken as their digits.
+#[derive(Debug, Default)]
+struct Text<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(number.to_string())))
+            }
+        }
+        deserializer.deserialize_any(TextVisitor)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireMember<'a> {
+    #[serde(borrow)]
+    member_id: Text<'a>,
+    #[serde(borrow)]
+    email: Option<Text<'a>>,
+    #[serde(borrow)]
+    first_name: Option<Text<'a>>,
+    #[serde(borrow)]
+    last_name: Option<Text<'a>>,
+    #[serde(borrow)]
+    member_type: Option<Text<'a>>,
+    #[serde(borrow)]
+    user_kind: Option<Text<'a>>,
+    is_archived: Option<bool>,
+    is_inactive: Option<bool>,
+}
+
+impl From<WireMember<'_>> for Member {
+    fn from(wire: WireMember<'_>) -> Self {
+        let mut values = Values::default();
+        let mut text = |field, text: Option<Text<'_>>| {
+            values.set(field, text.map(|text| Value::Text(text.0.into())));
+        };
+        text(Field::Email, wire.email);
+        text(Field::FirstName, wire.first_name);
+        text(Field::LastName, wire.last_name);
+        text(Field::MemberType, wire.member_type);
+        text(Field::UserKind, wire.user_kind);
+        // A flag that is absent is false.
+        values.set(
+            Field::IsArchived,
+            Some(Value::Flag(wire.is_archived.unwrap_or(false))),
+        );
+        values.set(
+            Field::IsInactive,
+            Some(Value::Flag(wire.is_inactive.unwrap_or(false))),
+        );
+        Self {
+            id: wire.member_id.0.into(),
+            values,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WirePage<'a> {
+    #[serde(borrow)]
+    entries: Vec<WireMember<'a>>,
+    #[serde(borrow)]
+    next_page: Option<Text<'a>>,
+    total: Option<u64>,
+}
+
+/// One page of members.
+#[derive(Debug)]
+pub struct Page {
+    /// The members.
+    pub members: Vec<Member>,
+    /// The cursor of the next page; none at the end.
+    pub next: Option<String>,
+    /// How many members there are in all, if the API tells.
+    pub total: Option<u64>,
+}
+
+impl Page {
+    /// Reads a page, or the bare array that older organizations answer.
+    ///
+    /// # Errors
+    /// If it is neither.
+    pub fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
+        let wire = if body.trim_ascii_start().starts_with(b"[") {
+            WirePage {
+                entries: from_json(body)?,
+                next_page: None,
+                total: None,
+            }
+        } else {
+            from_json(body)?
+        };
+        Ok(Self {
+            members: wire.entries.into_iter().map(Member::from).collect(),
+            next: wire
+                .next_page
+                .map(|text| text.0.into_owned())
+                .filter(|next| !next.is_empty()),
+            total: wire.total,
+        })
+    }
+}
+
+/// Reads the member that the API returned.
+///
+/// # Errors
+/// If the body is no member.
+pub(super) fn parse_member(body: &[u8]) -> Result<Member, UnreadableBody> {
+    from_json::<WireMember<'_>>(body).map(Member::from)
+}
+
+/// The answer of `POST /v2/auth/token`.
+#[derive(Deserialize)]
+pub struct Token {
+    /// The bearer token.
+    pub access_token: secrecy::SecretString,
+    /// Its life in seconds, if the API tells.
+    pub expires_in: Option<f64>,
+}
+
+impl Token {
+    pub(super) fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
+        from_json(body)
+    }
+}
+
+/// The answer of `GET /v2/whoami`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Identity {
+    /// The member to whom the credentials belong.
+    pub user_id: Option<String>,
+    /// The organization.
+    pub organization_id: Option<String>,
+}
+
+impl Identity {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If it is no JSON object.
+    pub fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
+        from_json(body)
+    }
+}
+
+/// One page of `GET /v2/accountTypes`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TypesPage {
+    entries: Vec<AccountType>,
+    next_page_token: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AccountType {
+    account_type_name: String,
+}
+
+impl TypesPage {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If it is no such page.
+    pub fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
+        from_json(body)
+    }
+
+    /// The names, and the token of the next page.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<String>, Option<String>) {
+        let names = self
+            .entries
+            .into_iter()
+            .map(|entry| entry.account_type_name)
+            .collect();
+        (
+            names,
+            self.next_page_token.filter(|token| !token.is_empty()),
+        )
+    }
+}
+
+fn from_json<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, UnreadableBody> {
+    serde_json::from_slice(body).map_err(|error| UnreadableBody::json(&error))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WireError {
+    code: Option<serde_json::Value>,
+    message: Option<serde_json::Value>,
+    request_id: Option<serde_json::Value>,
+}
+
+/// The longest message of the API that is kept.
+const MAX_MESSAGE: usize = 300;
+
+/// Reads the body of an answer that is not 2xx; anything may stand there.
+pub(super) fn parse_error(
+    status: u16,
+    body: &[u8],
+    retry_after: Option<std::time::Duration>,
+) -> ApiError {
+    let wire: WireError = serde_json::from_slice(body).unwrap_or_default();
+    let text = |value: Option<serde_json::Value>| match value? {
+        serde_json::Value::String(text) => Some(cut(text.trim()).into_boxed_str()),
+        serde_json::Value::Null => None,
+        other => Some(cut(&other.to_string()).into_boxed_str()),
+    };
+    let code = text(wire.code);
+    let message = text(wire.message)
+        .filter(|message| !message.is_empty())
+        .or_else(|| code.clone())
+        .unwrap_or_else(|| describe(status, body).into());
+    ApiError {
+        status,
+        code,
+        message,
+        request_id: text(wire.request_id),
+        retry_after,
+    }
+}
+
+/// What stands in for a message: a proxy's page by its title, or the status' meaning.
+fn describe(status: u16, body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let lower = text.to_ascii_lowercase();
+    if let Some((start, end)) = lower
+        .find("<title>")
+        .and_then(|start| Some((start + 7, start + lower.get(start..)?.find("</title>")?)))
+        && let Some(title) = text.get(start..end)
+    {
+        return format!("(an HTML page: {})", cut(title.trim()));
+    }
+    if lower.contains("<html") {
+        return "(an HTML page)".to_owned();
+    }
+    if (300..400).contains(&status) {
+        return "(a redirect, which is never followed: check --base-url)".to_owned();
+    }
+    let reason = reqwest::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|s| s.canonical_reason());
+    reason.unwrap_or("(no message)").to_owned()
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(MAX_MESSAGE) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+    }
+}
+
+/// The body of an update.
+pub(super) struct UpdateBody<'a>(pub(super) &'a [Change]);
+
+impl Serialize for UpdateBody<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(
+            self.0
+                .iter()
+                .map(|change| (change.field.api_name(), &change.after)),
+        )
+    }
+}
