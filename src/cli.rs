@@ -27,6 +27,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Change members from a CSV
+    #[command(args_override_self = true)]
     Update {
         /// The CSV; - is standard input
         #[arg(value_name = "CSV", conflicts_with = "csv")]
@@ -36,6 +37,7 @@ pub enum Command {
         layer: Layer,
     },
     /// Go on with a run that ended before its last row
+    #[command(args_override_self = true)]
     Resume {
         /// The run's directory
         #[arg(value_name = "RUN_DIR")]
@@ -48,6 +50,7 @@ pub enum Command {
         layer: Layer,
     },
     /// Put back what a run changed
+    #[command(args_override_self = true)]
     Undo {
         /// The run's directory
         #[arg(value_name = "RUN_DIR")]
@@ -57,6 +60,7 @@ pub enum Command {
         layer: Layer,
     },
     /// Do exactly what a dry run previewed and saved with --save-plan
+    #[command(args_override_self = true)]
     Apply {
         /// The plan
         #[arg(value_name = "PLAN")]
@@ -66,6 +70,7 @@ pub enum Command {
         layer: Layer,
     },
     /// Write a run's files and summary anew from its journal
+    #[command(args_override_self = true)]
     Report {
         /// The run's directory
         #[arg(value_name = "RUN_DIR")]

@@ -127,17 +127,28 @@ impl Lookup {
         } else {
             self.preflight.contested.clone()
         };
+        let spellings = self.preflight.spellings();
         stream::iter(names.into_iter().filter(|name| !self.is_known(*name)))
-            .map(|name| async move {
-                let text = self.preflight.names.text(name);
-                let members = self.ask(text).await?;
-                self.remember(name, &members);
-                Ok::<(), Failure>(())
-            })
+            .map(|name| self.look_up_beforehand(name, spellings.get(&name).map(Vec::as_slice)))
             .buffer_unordered(concurrency)
             .try_collect::<()>()
             .await
             .map_err(|failure| LookupError::Each(failure.cause))
+    }
+
+    /// Looks a name up that rows may spell in several ways, each of which may be another member's.
+    async fn look_up_beforehand(
+        &self,
+        name: NameId,
+        spellings: Option<&[&str]>,
+    ) -> Result<(), Failure> {
+        let folded = [self.preflight.names.text(name)];
+        let mut members = Vec::new();
+        for spelling in spellings.unwrap_or(&folded) {
+            members.extend(self.ask(spelling).await?);
+        }
+        self.remember(name, &members);
+        Ok(())
     }
 
     /// Whether the organization was listed.
@@ -261,7 +272,8 @@ impl Lookup {
         if !found.is_empty() {
             return Ok(found);
         }
-        // The API's filter is exact, as far as is known; so the spelling most likely, and at last a search.
+        // The API's filter is exact, as far as is known. Whoever is not found by it may be spelled otherwise, and
+        // more than one may fit: a search tells.
         found = fits(
             self.query(|version| Request::ByEmail {
                 version,
@@ -269,23 +281,14 @@ impl Lookup {
             })
             .await?,
         );
-        if found.is_empty() && folded != key {
-            found = fits(
-                self.query(|version| Request::ByEmail {
-                    version,
-                    email: &folded,
-                })
-                .await?,
-            );
-        }
         if found.is_empty() {
-            found = match self
+            let search = self
                 .query(|version| Request::Search {
                     version,
                     email: &folded,
                 })
-                .await
-            {
+                .await;
+            found = match search {
                 Ok(members) => fits(members),
                 // The search is deprecated: where there is none, nobody is found by it.
                 Err(failure)
@@ -298,6 +301,15 @@ impl Lookup {
                 }
                 Err(failure) => return Err(failure),
             };
+        }
+        if found.is_empty() && folded != key {
+            found = fits(
+                self.query(|version| Request::ByEmail {
+                    version,
+                    email: &folded,
+                })
+                .await?,
+            );
         }
         Ok(found)
     }

@@ -132,12 +132,7 @@ pub fn preflight(
         }
     }
     // Whether rows that spell one email in two ways mean one member must be known before any is sent.
-    let mixed: Vec<NameId> = all
-        .relations
-        .mixed
-        .iter()
-        .filter_map(|claims| all.names.find(&fold(&claims.first()?.email)))
-        .collect();
+    let mixed: Vec<NameId> = all.spellings().into_keys().collect();
     all.contested.extend(mixed);
     all.contested.sort_unstable();
     all.contested.dedup();
@@ -150,6 +145,22 @@ impl Preflight {
         self.names
             .ids()
             .filter(|id| self.uses.of(*id) & (Uses::MEMBER | Uses::OWNER) != 0)
+    }
+
+    /// The spellings of the emails that rows spell in more than one way.
+    #[must_use]
+    pub fn spellings(&self) -> HashMap<NameId, Vec<&str>> {
+        let mut all = HashMap::new();
+        for claims in &self.relations.mixed {
+            let mut spellings: Vec<&str> = claims.iter().map(|claim| &*claim.email).collect();
+            spellings.sort_unstable();
+            spellings.dedup();
+            let name = spellings
+                .first()
+                .and_then(|email| self.names.find(&fold(email)));
+            all.extend(name.map(|name| (name, spellings)));
+        }
+        all
     }
 
     fn bad(&mut self, bad: BadRow) {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -280,7 +280,10 @@ pub struct JournalReader {
     reader: BufReader<File>,
     line: Vec<u8>,
     number: u64,
-    offset: u64,
+    /// Where the reader stands.
+    position: u64,
+    /// Where the whole lines end, as far as they were read.
+    end: u64,
 }
 
 impl JournalReader {
@@ -299,7 +302,8 @@ impl JournalReader {
             reader: BufReader::with_capacity(64 * 1024, file),
             line: Vec::new(),
             number: 0,
-            offset: 0,
+            position: 0,
+            end: 0,
         };
         match reader.next_record()? {
             Some((_, Record::Head(head))) if head.version == VERSION => Ok((reader, head)),
@@ -321,24 +325,20 @@ impl JournalReader {
             .reader
             .read_until(b'\n', &mut self.line)
             .map_err(|source| self.io(source))?;
+        let at = self.position;
+        self.position += read as u64;
         if read == 0 || !self.line.ends_with(b"\n") {
             return Ok(None);
         }
         self.number += 1;
         match serde_json::from_slice(&self.line) {
             Ok(record) => {
-                let at = self.offset;
-                self.offset += read as u64;
+                self.end = self.position;
                 Ok(Some((at, record)))
             }
             Err(error) => {
-                let mut more = [0];
-                if self
-                    .reader
-                    .read(&mut more)
-                    .map_err(|source| self.io(source))?
-                    == 0
-                {
+                let rest = self.reader.fill_buf().map(<[u8]>::is_empty);
+                if rest.map_err(|source| self.io(source))? {
                     return Ok(None);
                 }
                 Err(JournalError::Damaged {
@@ -361,24 +361,23 @@ impl JournalReader {
     /// If it can't be read.
     pub fn record_at(&mut self, offset: u64) -> Result<Record, JournalError> {
         // Offsets that are close are in the buffer already.
-        let to = i64::try_from(offset).unwrap_or(i64::MAX)
-            - i64::try_from(self.offset).unwrap_or(i64::MAX);
+        let signed = |offset| i64::try_from(offset).unwrap_or(i64::MAX);
         self.reader
-            .seek_relative(to)
+            .seek_relative(signed(offset) - signed(self.position))
             .map_err(|source| self.io(source))?;
         self.line.clear();
         let read = self
             .reader
             .read_until(b'\n', &mut self.line)
             .map_err(|source| self.io(source))?;
-        self.offset = offset + read as u64;
+        self.position = offset + read as u64;
         serde_json::from_slice(&self.line).map_err(|error| self.io(error.into()))
     }
 
     /// Where the whole lines end.
     #[must_use]
     pub const fn end(&self) -> u64 {
-        self.offset
+        self.end
     }
 
     fn io(&self, source: io::Error) -> JournalError {

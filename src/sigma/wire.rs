@@ -258,6 +258,15 @@ pub(super) fn parse_error(
         serde_json::Value::Null => None,
         other => Some(cut(&other.to_string()).into_boxed_str()),
     };
+    if (300..400).contains(&status) {
+        return ApiError {
+            status,
+            code: None,
+            message: "a redirect, which is never followed: check --base-url".into(),
+            request_id: None,
+            retry_after,
+        };
+    }
     let code = text(wire.code);
     let message = text(wire.message)
         .filter(|message| !message.is_empty())
@@ -285,9 +294,6 @@ fn describe(status: u16, body: &[u8]) -> String {
     }
     if lower.contains("<html") {
         return "(an HTML page)".to_owned();
-    }
-    if (300..400).contains(&status) {
-        return "(a redirect, which is never followed: check --base-url)".to_owned();
     }
     let reason = reqwest::StatusCode::from_u16(status)
         .ok()

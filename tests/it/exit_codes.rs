@@ -1,0 +1,255 @@
+//! One test for each exit code.
+
+use std::io::Read;
+use std::process::Stdio;
+use std::time::Duration;
+
+use sigma_bulk::sandbox::{Config, Endpoint, Faults, Population};
+
+use crate::harness::{Api, Bench, Ran, user};
+
+#[test]
+fn success_is_0_and_a_row_that_failed_is_1() {
+    let api = Api::with_users(1);
+    Bench::new()
+        .update(&api, "Email,First Name\nuser1@x.org,A\n", &[])
+        .exits(0);
+    Bench::new()
+        .update(&api, "Email,First Name\nuser2@x.org,A\n", &[])
+        .exits(1);
+}
+
+#[test]
+fn wrong_usage_settings_and_input_are_2_and_leave_nothing() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    bench.run(&["update", "--no-such-flag"]).exits(2);
+    bench.run(&["update"]).exits(2).says("which CSV?");
+    bench.write("f.csv", "Email\n");
+    bench.run(&["update", "f.csv"]).exits(2).says("--cloud");
+    bench
+        .run(&["update", "f.csv", "--base-url", "http://example.com"])
+        .exits(2)
+        .says("unencrypted");
+    bench
+        .run(&["update", "f.csv", "--cloud", "gcp", "--concurrency", "0"])
+        .exits(2)
+        .says("--concurrency");
+    bench
+        .update(&api, "Email,Shoe Size\n", &[])
+        .exits(2)
+        .says("Shoe Size");
+    bench
+        .update(&api, "Email,isArchived\nuser1@x.org,maybe\n", &["--strict"])
+        .exits(2)
+        .says("line 2");
+    assert!(
+        !bench.path("run").exists(),
+        "a run that did not begin leaves no directory"
+    );
+    assert_eq!(
+        api.stats().requests_to(Endpoint::Token),
+        0,
+        "nothing was sent"
+    );
+    let mut command = bench.command();
+    command
+        .env_remove("SIGMA_CLIENT_SECRET")
+        .args(["update", "f.csv", "--cloud", "gcp"]);
+    Ran::of(command.output().unwrap(), &bench)
+        .exits(2)
+        .says("SIGMA_CLIENT_SECRET");
+}
+
+#[test]
+fn wrong_credentials_and_a_host_that_is_not_there_are_3() {
+    let api = Api::start(Config {
+        population: Population::Members(vec![user(1)]),
+        client_secret: Some("another".to_owned()),
+        ..Config::default()
+    });
+    let bench = Bench::new();
+    bench
+        .update(&api, "Email,First Name\nuser1@x.org,A\n", &[])
+        .exits(3)
+        .says("could not sign in");
+    assert!(!bench.path("run").exists());
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let url = format!("http://127.0.0.1:{port}");
+    bench
+        .run(&bench.update_words(&url, &["--retries", "0"]))
+        .exits(3)
+        .says("no connection");
+}
+
+#[test]
+fn stopped_by_a_limit_is_4() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    let csv = "Email,First Name\nnobody1@x.org,A\nnobody2@x.org,A\nuser1@x.org,A\n";
+    bench
+        .update(&api, csv, &["--max-failures", "2", "--concurrency", "1"])
+        .exits(4);
+    assert_eq!(
+        bench.outcomes(),
+        ["not_found", "not_found", "not_attempted"]
+    );
+    assert_eq!(bench.summary()["exit_code"], 4);
+}
+
+#[test]
+fn stopped_by_the_deadline_is_4() {
+    let faults = Faults {
+        latency: Duration::from_millis(300),
+        ..Faults::default()
+    };
+    let (api, bench) = (Api::with_users(50).faults(faults), Bench::new());
+    let csv: String = (1..=50).map(|n| format!("user{n}@x.org,A\n")).collect();
+    let csv = format!("Email,First Name\n{csv}");
+    bench
+        .update(&api, &csv, &["--deadline", "2s", "--concurrency", "1"])
+        .exits(4);
+    assert_eq!(bench.summary()["stop"], "deadline");
+    let counts = bench.check_files();
+    assert!(counts["not_attempted"] > 0);
+    let url = api.sandbox.url();
+    api.sandbox.set_faults(Faults::default());
+    bench
+        .run(&["resume", "run", "--base-url", &url, "--rate", "0"])
+        .exits(0);
+    assert_eq!(bench.check_files(), [("updated".to_owned(), 50)].into());
+}
+
+/// Starts a run of many slow rows and answers it when the first update has arrived.
+fn running(api: &Api, bench: &Bench) -> std::process::Child {
+    let csv: String = (1..=100).map(|n| format!("user{n}@x.org,A\n")).collect();
+    bench.write("input.csv", format!("Email,First Name\n{csv}"));
+    let url = api.sandbox.url();
+    let child = bench
+        .command()
+        .args(bench.update_words(&url, &["--concurrency", "4"]))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while api.stats().requests_to(Endpoint::UpdateMember) < 4 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+fn send(child: &std::process::Child, signal: &str) {
+    let sent = std::process::Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+fn ended(mut child: std::process::Child) -> (Option<i32>, String) {
+    let status = child.wait().unwrap();
+    let mut text = String::new();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    (status.code(), text)
+}
+
+#[test]
+fn a_signal_lets_what_is_under_way_end_and_the_summary_says_how_to_go_on() {
+    for (signal, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+        let faults = Faults {
+            latency: Duration::from_millis(50),
+            ..Faults::default()
+        };
+        let (api, bench) = (Api::with_users(100).faults(faults), Bench::new());
+        let child = running(&api, &bench);
+        send(&child, signal);
+        let (status, text) = ended(child);
+        assert_eq!(status, Some(code), "{signal}");
+        assert!(text.contains("sigma-bulk resume run"), "{text}");
+        assert_eq!(bench.summary()["stop"], "interrupted");
+        let counts = bench.check_files();
+        assert!(
+            counts["not_attempted"] > 0 && !counts.contains_key("unknown"),
+            "{counts:?}"
+        );
+        assert_eq!(
+            api.stats().applied,
+            counts["updated"],
+            "what was under way had ended"
+        );
+        let url = api.sandbox.url();
+        api.sandbox.set_faults(Faults::default());
+        bench
+            .run(&["resume", "run", "--base-url", &url, "--rate", "0"])
+            .exits(0);
+        assert_eq!(bench.check_files(), [("updated".to_owned(), 100)].into());
+        assert_eq!(
+            api.stats().requests_to(Endpoint::UpdateMember),
+            100,
+            "nothing was sent twice"
+        );
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let faults = Faults {
+        latency: Duration::from_secs(20),
+        only: Some(vec![Endpoint::UpdateMember]),
+        ..Faults::default()
+    };
+    let (api, bench) = (Api::with_users(100).faults(faults), Bench::new());
+    let child = running(&api, &bench);
+    send(&child, "-INT");
+    std::thread::sleep(Duration::from_millis(300));
+    send(&child, "-INT");
+    let (status, _) = ended(child);
+    assert_eq!(status, Some(130));
+    assert!(
+        !bench.path("run/summary.json").exists(),
+        "it did not wait for what was under way"
+    );
+    let journal = bench.read("run/journal.jsonl");
+    assert!(journal.contains("\"intent\""), "what was sent is recorded");
+}
+
+#[test]
+fn another_run_on_the_organization_is_5_with_the_holder() {
+    let faults = Faults {
+        latency: Duration::from_millis(200),
+        ..Faults::default()
+    };
+    let (api, bench) = (Api::with_users(100).faults(faults), Bench::new());
+    let child = running(&api, &bench);
+    let url = api.sandbox.url();
+    let words = [
+        "update",
+        "input.csv",
+        "--base-url",
+        &url,
+        "--rate",
+        "0",
+        "--run-dir",
+        "other",
+    ];
+    let pid = child.id().to_string();
+    let ran = bench.run(&words).exits(5).says(&format!("process {pid}"));
+    assert!(ran.stderr.contains("run directory"), "{}", ran.stderr);
+    assert!(!bench.path("other").exists());
+    let dry: Vec<&str> = words
+        .iter()
+        .copied()
+        .chain(["--dry-run", "--limit", "1", "--run-dir", "dry"])
+        .collect();
+    bench.run(&dry).exits(0);
+    send(&child, "-KILL");
+    ended(child);
+    api.sandbox.set_faults(Faults::default());
+    bench.run(&words).exits(0);
+}

@@ -1,0 +1,174 @@
+//! Servers that answer nonsense: no panic, no success that is none, and a message.
+
+use std::time::Duration;
+
+use sigma_bulk::sandbox::{Endpoint, Faults};
+
+use crate::harness::{Api, Bench};
+
+const CSV: &str = "Email,First Name\nuser1@x.org,A\n";
+
+fn update_with(faults: Faults, more: &[&str]) -> (Api, Bench, String) {
+    let only = Some(vec![Endpoint::UpdateMember]);
+    let (api, bench) = (
+        Api::with_users(1).faults(Faults { only, ..faults }),
+        Bench::new(),
+    );
+    bench.update(&api, CSV, more);
+    let outcome = bench.outcomes().remove(0);
+    bench.check_files();
+    (api, bench, outcome)
+}
+
+#[test]
+fn a_body_that_is_no_json_or_is_cut_off_is_settled_by_reading_the_member() {
+    for faults in [
+        Faults {
+            garbage: 1.0,
+            ..Faults::default()
+        },
+        Faults {
+            truncate: 1.0,
+            ..Faults::default()
+        },
+    ] {
+        let (api, _, outcome) = update_with(faults, &[]);
+        assert_eq!(outcome, "updated");
+        assert_eq!(
+            api.stats().requests_to(Endpoint::UpdateMember),
+            1,
+            "it was not sent again"
+        );
+        assert_eq!(api.stats().requests_to(Endpoint::GetMember), 1);
+    }
+}
+
+#[test]
+fn html_is_shown_by_its_title() {
+    let (_, bench, outcome) = update_with(
+        Faults {
+            html: 1.0,
+            ..Faults::default()
+        },
+        &[],
+    );
+    assert_eq!(outcome, "failed");
+    let message = &bench.results()[0]["Message"];
+    assert!(
+        message.contains("502") && message.contains("HTML"),
+        "{message}"
+    );
+}
+
+#[test]
+fn an_error_of_ten_megabytes_is_not_kept() {
+    let (_, bench, outcome) = update_with(
+        Faults {
+            huge_error: 1.0,
+            ..Faults::default()
+        },
+        &["--retries", "0"],
+    );
+    assert_eq!(outcome, "failed");
+    assert!(bench.results()[0]["Message"].len() < 1000);
+}
+
+#[test]
+fn a_body_that_trickles_ends_with_the_time_for_a_request() {
+    let faults = Faults {
+        slow_body: 1.0,
+        slow_body_over: Duration::from_secs(30),
+        ..Faults::default()
+    };
+    let (_, _, outcome) = update_with(faults, &["--timeout", "500ms", "--retries", "0"]);
+    assert_eq!(outcome, "updated");
+}
+
+#[test]
+fn a_redirect_is_never_followed() {
+    let other = Api::with_users(1);
+    for to in [
+        None,
+        Some(format!("{}/v2/members/id1", other.sandbox.url())),
+    ] {
+        let faults = Faults {
+            redirect: 1.0,
+            redirect_to: to,
+            ..Faults::default()
+        };
+        let (api, bench, outcome) = update_with(faults, &[]);
+        assert_eq!(outcome, "failed");
+        assert_eq!(api.stats().requests_to(Endpoint::UpdateMember), 1);
+        assert!(bench.results()[0]["Message"].contains("redirect"));
+    }
+    assert!(
+        other.stats().requests.is_empty(),
+        "another host has seen nothing, least of all the token"
+    );
+}
+
+#[test]
+fn a_hang_ends_with_the_time_for_a_request_and_is_sent_again() {
+    let faults = Faults {
+        hang: 1.0,
+        max_faults: Some(1),
+        ..Faults::default()
+    };
+    let (api, bench, outcome) = update_with(faults, &["--timeout", "300ms"]);
+    assert_eq!(outcome, "updated");
+    assert_eq!(bench.results()[0]["Attempts"], "2");
+    assert_eq!(api.stats().requests_to(Endpoint::UpdateMember), 2);
+}
+
+#[test]
+fn garbage_from_every_endpoint_ends_with_a_message() {
+    for endpoint in [
+        Endpoint::ListMembers,
+        Endpoint::Whoami,
+        Endpoint::AccountTypes,
+        Endpoint::GetMember,
+    ] {
+        for faults in [
+            Faults {
+                garbage: 1.0,
+                ..Faults::default()
+            },
+            Faults {
+                html: 1.0,
+                ..Faults::default()
+            },
+            Faults {
+                truncate: 1.0,
+                ..Faults::default()
+            },
+        ] {
+            let faults = Faults {
+                only: Some(vec![endpoint]),
+                ..faults
+            };
+            let (api, bench) = (Api::with_users(2).faults(faults), Bench::new());
+            let csv = "Email,First Name,Member Type\nuser1@x.org,A,Viewer\nuser2@x.org,A,Viewer\n";
+            let ran = bench.update(&api, csv, &["--retries", "0"]);
+            assert!(
+                matches!(ran.code, Some(0 | 3)),
+                "{:?}: {}",
+                ran.code,
+                ran.stderr
+            );
+            assert!(
+                ran.code == Some(0) || ran.stderr.contains("error: "),
+                "{}",
+                ran.stderr
+            );
+        }
+    }
+}
+
+#[test]
+fn control_characters_from_a_server_or_a_file_are_not_printed() {
+    // The harness looks for them in all that is printed.
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    let csv = "Email,First Name,isArchived\n\"user1@x.org\",\"A\u{1b}[2J\",\nno\u{1b}body@x.org,\"B\u{7}\",\nuser1@x.org,,\"\u{1b}[31mx\"\n";
+    let ran = bench.update(&api, csv, &["--dry-run", "-v"]).exits(1);
+    assert!(ran.stdout.contains("\\u{1b}"), "{}", ran.stdout);
+}

@@ -1,0 +1,296 @@
+//! The sandbox on a thread of its own, the built binary, and the files of a run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+
+use sigma_bulk::sandbox::{Config, Faults, Member, Population, Sandbox, Stats};
+use tempfile::TempDir;
+
+/// The secret of all runs: no file and no output may ever hold it.
+pub(crate) const SECRET: &str = "s3cr3t-of-the-tests";
+
+/// A sandbox that runs until it is dropped.
+pub(crate) struct Api {
+    pub(crate) sandbox: Arc<Sandbox>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Api {
+    pub(crate) fn start(config: Config) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let sandbox = runtime
+            .block_on(Sandbox::start(([127, 0, 0, 1], 0).into(), config))
+            .unwrap();
+        Self {
+            sandbox: Arc::new(sandbox),
+            runtime: Some(runtime),
+        }
+    }
+
+    /// With these members.
+    pub(crate) fn with(members: impl IntoIterator<Item = Member>) -> Self {
+        Self::start(Config {
+            population: Population::Members(members.into_iter().collect()),
+            record_patches: true,
+            ..Config::default()
+        })
+    }
+
+    /// With `count` members `user1@x.org`, all alike.
+    pub(crate) fn with_users(count: usize) -> Self {
+        Self::with((1..=count).map(user))
+    }
+
+    pub(crate) fn faults(self, faults: Faults) -> Self {
+        self.sandbox.set_faults(faults);
+        self
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.sandbox.stats()
+    }
+
+    pub(crate) fn member(&self, email: &str) -> Member {
+        self.sandbox
+            .member_by_email(email)
+            .unwrap_or_else(|| panic!("{email} is not there"))
+    }
+
+    /// What members hold, by id, without what the API changes by itself.
+    pub(crate) fn state(&self) -> BTreeMap<String, Member> {
+        self.sandbox
+            .members()
+            .into_iter()
+            .map(|member| (member.member_id.clone(), member))
+            .collect()
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The member `user<n>@x.org`.
+pub(crate) fn user(n: usize) -> Member {
+    Member {
+        member_id: format!("id{n}"),
+        email: format!("user{n}@x.org"),
+        first_name: "First".to_owned(),
+        last_name: "Last".to_owned(),
+        member_type: "Viewer".to_owned(),
+        ..Member::default()
+    }
+}
+
+/// A directory for a run, the binary's environment, and the run.
+pub(crate) struct Bench {
+    pub(crate) dir: TempDir,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// The binary with a clean environment: nothing of the machine's reaches it.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("sigma-bulk"));
+        command
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.dir.path())
+            .env("XDG_STATE_HOME", self.dir.path())
+            .env("SIGMA_CLIENT_ID", "id-of-the-tests")
+            .env("SIGMA_CLIENT_SECRET", SECRET)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// `sigma-bulk` with these words, to its end.
+    pub(crate) fn run(&self, words: &[&str]) -> Ran {
+        Ran::of(self.command().args(words).output().unwrap(), self)
+    }
+
+    /// The words of an update of `input.csv` with `api`, as fast as can be.
+    pub(crate) fn update_words<'w>(&self, url: &'w str, more: &[&'w str]) -> Vec<&'w str> {
+        let mut words = vec![
+            "update",
+            "input.csv",
+            "--base-url",
+            url,
+            "--rate",
+            "0",
+            "--run-dir",
+            "run",
+            "--retries",
+            "1",
+        ];
+        words.extend(more);
+        words
+    }
+
+    /// Updates `api` from this CSV, as fast as can be.
+    pub(crate) fn update(&self, api: &Api, csv: &str, more: &[&str]) -> Ran {
+        self.write("input.csv", csv);
+        let url = api.sandbox.url();
+        self.run(&self.update_words(&url, more))
+    }
+}
+
+/// What a process said and left behind.
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    pub(crate) fn of(output: Output, bench: &Bench) -> Self {
+        let ran = Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        };
+        for text in [&ran.stdout, &ran.stderr] {
+            assert!(!text.contains(SECRET), "the secret is shown: {text}");
+            assert!(
+                !text.contains('\u{1b}'),
+                "a control character is shown: {text:?}"
+            );
+            assert!(!text.contains("panicked"), "{text}");
+        }
+        no_secret_in(bench.dir.path());
+        ran
+    }
+
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Self {
+        assert_eq!(
+            self.code,
+            Some(code),
+            "stdout: {}\nstderr: {}",
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn says(self, text: &str) -> Self {
+        assert!(
+            self.stderr.contains(text),
+            "\"{text}\" is not in stderr: {}",
+            self.stderr
+        );
+        self
+    }
+}
+
+fn no_secret_in(dir: &Path) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            no_secret_in(&path);
+        } else if path.extension().is_none_or(|extension| extension != "toml") {
+            let bytes = std::fs::read(&path).unwrap_or_default();
+            let found = bytes
+                .windows(SECRET.len())
+                .any(|window| window == SECRET.as_bytes());
+            assert!(!found, "the secret is in {}", path.display());
+        }
+    }
+}
+
+/// One line of results.csv, by column.
+pub(crate) type Line = BTreeMap<String, String>;
+
+/// A CSV as maps.
+pub(crate) fn lines(path: &Path) -> Vec<Line> {
+    let mut reader = csv::Reader::from_path(path).unwrap();
+    reader.deserialize().map(Result::unwrap).collect()
+}
+
+impl Bench {
+    /// results.csv of the run in `run`.
+    pub(crate) fn results(&self) -> Vec<Line> {
+        lines(&self.path("run/results.csv"))
+    }
+
+    /// The outcomes of the rows, in their order.
+    pub(crate) fn outcomes(&self) -> Vec<String> {
+        self.results()
+            .iter()
+            .map(|line| line["Outcome"].clone())
+            .collect()
+    }
+
+    /// summary.json of the run in `run`.
+    pub(crate) fn summary(&self) -> serde_json::Value {
+        serde_json::from_str(&self.read("run/summary.json")).unwrap()
+    }
+
+    /// Checks that the files of the run in `run` agree with one another, and answers the counts by outcome.
+    pub(crate) fn check_files(&self) -> BTreeMap<String, u64> {
+        let summary = self.summary();
+        let mut counts = BTreeMap::new();
+        let results = self.results();
+        for (index, line) in results.iter().enumerate() {
+            assert_eq!(
+                line["Row"],
+                (index + 1).to_string(),
+                "each row is there once, in order"
+            );
+            *counts.entry(line["Outcome"].clone()).or_insert(0) += 1;
+        }
+        assert_eq!(summary["rows"], results.len());
+        for (name, count) in summary["outcomes"].as_object().unwrap() {
+            assert_eq!(
+                counts.get(name).copied().unwrap_or(0),
+                count.as_u64().unwrap(),
+                "{name}"
+            );
+        }
+        let failed = results.iter().filter(|line| {
+            !["updated", "would_update", "unchanged", "empty"].contains(&line["Outcome"].as_str())
+        });
+        let shown: Vec<_> = lines(&self.path("run/failed.csv"))
+            .iter()
+            .map(|line| (line["Outcome"].clone(), line["Message"].clone()))
+            .collect();
+        let expected: Vec<_> = failed
+            .map(|line| (line["Outcome"].clone(), line["Message"].clone()))
+            .collect();
+        assert_eq!(
+            shown, expected,
+            "failed.csv has the rows that are no success"
+        );
+        counts
+    }
+}

@@ -1,0 +1,251 @@
+//! One test for each outcome: what the row is called, what was sent, and what the member holds afterwards.
+
+use sigma_bulk::sandbox::{Endpoint, Faults};
+
+use crate::harness::{Api, Bench, user};
+
+#[test]
+fn updated_when_the_returned_member_bears_the_values() {
+    let (api, bench) = (Api::with_users(2), Bench::new());
+    let csv = "Email,First Name,Last Name,New Email,Member Type,isArchived,isInactive,userKind\n\
+               user1@x.org,A,B,new@x.org,creator,TRUE,true,guest\n";
+    bench.update(&api, csv, &[]).exits(0);
+    let member = api.member("new@x.org");
+    assert_eq!(
+        (
+            member.member_id.as_str(),
+            member.first_name.as_str(),
+            member.last_name.as_str()
+        ),
+        ("id1", "A", "B")
+    );
+    assert_eq!(
+        (member.member_type.as_str(), member.user_kind.as_str()),
+        ("Creator", "guest")
+    );
+    assert!(member.is_archived && member.is_inactive);
+    let line = &bench.results()[0];
+    assert_eq!(
+        (
+            line["Outcome"].as_str(),
+            line["Status"].as_str(),
+            line["Attempts"].as_str()
+        ),
+        ("updated", "200", "1")
+    );
+    assert_eq!(line["Member ID"], "id1");
+    assert!(
+        line["Changes"].contains("First Name: First → A"),
+        "{}",
+        line["Changes"]
+    );
+}
+
+#[test]
+fn only_what_differs_is_sent() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    let csv =
+        "Email,First Name,Last Name,Member Type,isArchived\nuser1@x.org,First,New,VIEWER,false\n";
+    bench.update(&api, csv, &[]).exits(0);
+    assert_eq!(
+        api.stats().patches[0].body,
+        serde_json::json!({"lastName": "New"})
+    );
+}
+
+#[test]
+fn the_archive_fields_go_along_with_the_flag_and_an_email_becomes_the_owners_id() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    let csv = "Email,isArchived,newOwner,archiveDocuments,archiveScheduledExports\n\
+               user1@x.org,true,user2@x.org,,\nuser3@x.org,true,id2,false,true\n";
+    bench.update(&api, csv, &["--concurrency", "1"]).exits(0);
+    let bodies: Vec<_> = api
+        .stats()
+        .patches
+        .into_iter()
+        .map(|patch| patch.body)
+        .collect();
+    assert_eq!(
+        bodies[0],
+        serde_json::json!({"isArchived": true, "newOwnerId": "id2"})
+    );
+    assert_eq!(
+        bodies[1],
+        serde_json::json!({"isArchived": true, "newOwnerId": "id2", "archiveDocuments": false, "archiveScheduledExports": true})
+    );
+}
+
+#[test]
+fn unchanged_is_not_sent_unless_asked_for() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    let csv = "Email,First Name,Member Type,isArchived\nuser1@x.org,First,viewer,FALSE\n";
+    bench.update(&api, csv, &[]).exits(0);
+    assert_eq!(bench.outcomes(), ["unchanged"]);
+    assert_eq!(api.stats().requests_to(Endpoint::UpdateMember), 0);
+
+    let bench = Bench::new();
+    bench.update(&api, csv, &["--send-unchanged"]).exits(0);
+    assert_eq!(bench.outcomes(), ["updated"]);
+    assert_eq!(api.stats().requests_to(Endpoint::UpdateMember), 1);
+}
+
+#[test]
+fn empty_rows_are_not_even_looked_up() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    bench
+        .update(
+            &api,
+            "Email,First Name\nuser1@x.org,\nnobody@x.org,  \n",
+            &[],
+        )
+        .exits(0);
+    assert_eq!(bench.outcomes(), ["empty", "empty"]);
+    assert_eq!(api.stats().requests_to(Endpoint::UpdateMember), 0);
+}
+
+#[test]
+fn invalid_rows_name_their_line_and_the_others_go_on() {
+    let (api, bench) = (Api::with_users(2), Bench::new());
+    let csv =
+        "Email,First Name,isArchived\nuser1@x.org,A,yes\n,B,\nuser2@x.org,C,\nuser2@x.org,C,,\n";
+    bench.update(&api, csv, &[]).exits(1).says("line 2");
+    assert_eq!(
+        bench.outcomes(),
+        ["invalid", "invalid", "updated", "invalid"]
+    );
+    let lines: Vec<String> = bench
+        .results()
+        .iter()
+        .map(|line| line["Line"].clone())
+        .collect();
+    assert_eq!(lines, ["2", "3", "4", "5"]);
+    assert_eq!(api.member("user1@x.org").first_name, "First");
+}
+
+#[test]
+fn a_wrong_account_type_is_invalid_where_types_can_be_read_and_failed_with_a_hint_where_not() {
+    let csv = "Email,Member Type\nuser1@x.org,Wizard\n";
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    bench.update(&api, csv, &[]).exits(1);
+    assert_eq!(bench.outcomes(), ["invalid"]);
+    assert_eq!(api.stats().requests_to(Endpoint::UpdateMember), 0);
+
+    let api = Api::start(sigma_bulk::sandbox::Config {
+        population: sigma_bulk::sandbox::Population::Members(vec![user(1)]),
+        account_types_forbidden: true,
+        ..Default::default()
+    });
+    let bench = Bench::new();
+    bench.update(&api, csv, &[]).exits(1);
+    assert_eq!(bench.outcomes(), ["failed"]);
+    let message = &bench.results()[0]["Message"];
+    assert!(
+        message.contains("Member type name is not found"),
+        "{message}"
+    );
+    assert!(
+        message.contains("not in use in this organization"),
+        "{message}"
+    );
+}
+
+#[test]
+fn not_found_when_nobody_has_the_email() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    bench
+        .update(&api, "Email,First Name\nnobody@x.org,A\n", &[])
+        .exits(1);
+    assert_eq!(bench.outcomes(), ["not_found"]);
+}
+
+#[test]
+fn failed_when_the_api_refuses_with_the_hint_for_a_taken_email() {
+    let (api, bench) = (Api::with_users(2), Bench::new());
+    bench
+        .update(&api, "Email,New Email\nuser1@x.org,USER2@x.org\n", &[])
+        .exits(1);
+    let line = &bench.results()[0];
+    assert_eq!(
+        (line["Outcome"].as_str(), line["Status"].as_str()),
+        ("failed", "409")
+    );
+    assert!(
+        line["Message"].contains("Duplicate record"),
+        "{}",
+        line["Message"]
+    );
+    assert!(
+        line["Message"].contains("belongs to another member"),
+        "{}",
+        line["Message"]
+    );
+}
+
+#[test]
+fn failed_when_the_tries_ran_out_and_the_member_is_as_it_was() {
+    let faults = Faults {
+        fail_before: 1.0,
+        only: Some(vec![Endpoint::UpdateMember]),
+        ..Faults::default()
+    };
+    let (api, bench) = (Api::with_users(1).faults(faults), Bench::new());
+    bench
+        .update(&api, "Email,First Name\nuser1@x.org,A\n", &[])
+        .exits(1);
+    let line = &bench.results()[0];
+    assert_eq!(
+        (line["Outcome"].as_str(), line["Attempts"].as_str()),
+        ("failed", "2")
+    );
+    assert_eq!(bench.summary()["requests"]["retries"], 1);
+}
+
+#[test]
+fn updated_when_the_tries_ran_out_and_the_member_bears_the_values() {
+    let faults = Faults {
+        close_after: 1.0,
+        only: Some(vec![Endpoint::UpdateMember]),
+        ..Faults::default()
+    };
+    let (api, bench) = (Api::with_users(1).faults(faults), Bench::new());
+    bench
+        .update(&api, "Email,First Name\nuser1@x.org,A\n", &[])
+        .exits(0);
+    let line = &bench.results()[0];
+    assert_eq!(line["Outcome"], "updated");
+    assert!(
+        line["Message"].contains("confirmed by reading"),
+        "{}",
+        line["Message"]
+    );
+}
+
+#[test]
+fn unknown_when_nobody_can_tell() {
+    // The update is applied and its answer lost; then the member can't be read.
+    let faults = Faults {
+        close_before: 1.0,
+        only: Some(vec![Endpoint::UpdateMember, Endpoint::GetMember]),
+        ..Faults::default()
+    };
+    let (api, bench) = (Api::with_users(1).faults(faults), Bench::new());
+    bench
+        .update(
+            &api,
+            "Email,First Name\nuser1@x.org,A\n",
+            &["--retries", "0"],
+        )
+        .exits(1);
+    assert_eq!(bench.outcomes(), ["unknown"]);
+}
+
+#[test]
+fn not_attempted_when_the_run_stopped_before_the_row() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    let csv = "Email,New Email\nuser1@x.org,user3@x.org\nuser2@x.org,b@x.org\n";
+    bench
+        .update(&api, csv, &["--abort-on-update-fail", "--concurrency", "1"])
+        .exits(4);
+    assert_eq!(bench.outcomes(), ["failed", "not_attempted"]);
+    assert_eq!(bench.summary()["stop"], "failure_limit");
+}
