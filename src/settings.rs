@@ -158,7 +158,12 @@ macro_rules! layer {
         impl Layer {
             /// This layer above `below`.
             #[must_use]
-            pub fn over(self, below: Self) -> Self {
+            pub fn over(self, mut below: Self) -> Self {
+                // One secret: a layer that gives it one way takes away what a lower one gives the other way.
+                if self.client_secret.is_some() || self.client_secret_file.is_some() {
+                    below.client_secret = None;
+                    below.client_secret_file = None;
+                }
                 Self { $($name: self.$name.or(below.$name),)* profile: BTreeMap::new() }
             }
 

@@ -184,6 +184,8 @@ pub struct Table {
     record: ByteRecord,
     number: u32,
     limit: u32,
+    /// Where the row before the next one stands, and where it ends.
+    last: Option<(Place, u64)>,
 }
 
 /// Where a row stands, to find it again.
@@ -239,6 +241,7 @@ impl Table {
             record,
             number: 0,
             limit: limit.unwrap_or(u32::MAX),
+            last: None,
         })
     }
 
@@ -281,31 +284,40 @@ impl Table {
             .read_byte_record(&mut self.record)
             .map_err(|error| csv_error(&self.input, error))?
         {
-            return Ok(None);
+            return self.close().map(|()| None);
         }
         let inside: u64 = self.record.iter().map(ends_inside).sum();
         let end = self.reader.position().byte();
         let line = self.reader.get_mut().start_of(end, inside);
-        if inside > 0
-            && self.reader.is_done()
-            && has_open_quote(self.reader.get_ref().inner(), offset, end)
-        {
-            return Err(InputError::OpenQuote {
-                input: self.input.clone(),
-                line,
-            });
-        }
         self.number = self
             .number
             .checked_add(1)
             .ok_or_else(|| InputError::TooManyRows {
                 input: self.input.clone(),
             })?;
-        Ok(Some(Place {
+        let place = Place {
             number: self.number,
             line,
             offset,
-        }))
+        };
+        self.last = Some((place, end));
+        Ok(Some(place))
+    }
+
+    /// At the end of the file, looks whether its last row is one: a quote that opens and never closes makes one
+    /// cell of all that follows.
+    fn close(&self) -> Result<(), InputError> {
+        match self.last {
+            Some((place, end))
+                if has_open_quote(self.reader.get_ref().inner(), place.offset, end) =>
+            {
+                Err(InputError::OpenQuote {
+                    input: self.input.clone(),
+                    line: place.line,
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads the row at `place` again. Rows that follow are not numbered any more; use a table of its own.
@@ -388,7 +400,7 @@ fn find_delimiter(file: &mut File) -> std::io::Result<u8> {
 }
 
 /// Whether the text from `start` to `end`, where the file ends, has a quote that opens and does not close: then
-/// the number of quotes is odd. Looked at for the last record alone, and only if it spans lines.
+/// the number of quotes is odd. Looked at for the last record alone.
 fn has_open_quote(mut file: &File, start: u64, end: u64) -> bool {
     let mut text = Vec::new();
     let length = end.saturating_sub(start);

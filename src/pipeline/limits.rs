@@ -78,13 +78,13 @@ impl Limits {
     pub fn note(&self, outcome: Outcome) {
         let rows = self.rows.fetch_add(1, Ordering::Relaxed) + 1;
         let update_failed = matches!(outcome, Outcome::Failed | Outcome::Unknown);
-        if !update_failed && !matches!(outcome, Outcome::NotFound | Outcome::Conflict) {
-            return;
-        }
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let failed = update_failed || matches!(outcome, Outcome::NotFound | Outcome::Conflict);
+        let failures =
+            self.failures.fetch_add(failed.into(), Ordering::Relaxed) + u64::from(failed);
         let too_many = match self.max_failures {
             None => false,
             Some(Limit::Count(most)) => failures >= most.max(1),
+            // Looked at after each row: the failures may all stand before the hundredth.
             Some(percent @ Limit::Percent(_)) => {
                 rows >= ROWS_FOR_SHARE && percent.is_exceeded(failures, rows)
             }
@@ -124,6 +124,9 @@ mod tests {
         let mut few = vec![Updated; 200];
         few.extend([Failed; 11]);
         assert_eq!(stopped_after("5%", few), Some(210));
+        let mut first = vec![Failed; 20];
+        first.extend([Updated; 100]);
+        assert_eq!(stopped_after("5%", first), Some(99));
     }
 
     #[test]

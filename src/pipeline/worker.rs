@@ -351,6 +351,7 @@ impl Worker {
             settled.recorded = true;
             settled.end()
         };
+        let mut stopped = false;
         let (status, attempts, reason, answered) = match result {
             Ok(reply) => {
                 let status = reply.answer.status;
@@ -397,6 +398,7 @@ impl Worker {
                         Cause::SignIn(_) | Cause::Stopped => End::Abandoned { recorded: true },
                     };
                 }
+                stopped = !matches!(failure.cause, Cause::Attempt(_));
                 let answered = status.is_some_and(|status| (200..300).contains(&status));
                 (
                     status,
@@ -406,8 +408,11 @@ impl Worker {
                 )
             }
         };
-        // It was sent, and what became of it is not known: the member tells.
+        // It was sent, and what became of it is not known: the member tells. A run that stops has not used its tries
+        // up, so that a resume goes on with the row: anew if it was not done, or by looking again.
         match self.reads_back(member, changes).await {
+            Ok(false) if stopped => End::Abandoned { recorded: true },
+            Err(_) if stopped => End::Abandoned { recorded: false },
             Ok(true) => {
                 let message = format!("confirmed by reading the member again ({reason})");
                 settled(Outcome::Updated, status, attempts, Some(message))

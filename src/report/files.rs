@@ -491,15 +491,12 @@ impl Ledger {
                     message,
                 ])
                 .map_err(failing)?;
-            let original = originals.next(&entry)?;
+            let (original, beyond) = originals.next(&entry)?;
             if !record.outcome.is_success() {
+                let told = [record.outcome.name(), message];
+                let cells = original.iter().map(String::as_str).chain(told);
                 failed
-                    .write_record(
-                        original
-                            .iter()
-                            .map(String::as_str)
-                            .chain([record.outcome.name(), message]),
-                    )
+                    .write_record(cells.chain(beyond.iter().map(String::as_str)))
                     .map_err(failing)?;
             }
             if end.touched && end.changes.iter().any(Change::is_visible) {
@@ -594,31 +591,36 @@ impl Originals {
         header
     }
 
-    fn next(&mut self, entry: &Entry) -> Result<Vec<String>, InputError> {
+    /// The row's cells, and those that the header has no columns for. A row with too few cells gets one of these
+    /// too: it must not become right by being written.
+    fn next(&mut self, entry: &Entry) -> Result<(Vec<String>, Vec<String>), InputError> {
+        let text = |cell: &[u8]| String::from_utf8_lossy(cell).into_owned();
         match self {
             Self::Csv { table, columns } => {
-                let cells = table.next_cells()?;
-                Ok(columns
+                let width = table.layout().header.len();
+                let Some((_, cells)) = table.next_cells()? else {
+                    return Ok(Default::default());
+                };
+                let own = columns
                     .iter()
-                    .map(|column| {
-                        let cell = cells.as_ref().and_then(|(_, cells)| cells.get(*column));
-                        cell.map(|cell| String::from_utf8_lossy(cell).into_owned())
-                            .unwrap_or_default()
-                    })
-                    .collect())
+                    .map(|column| cells.get(*column).map(text).unwrap_or_default());
+                let mut beyond: Vec<String> = cells.iter().skip(width).map(text).collect();
+                if cells.len() < width {
+                    beyond.push(String::new());
+                }
+                Ok((own.collect(), beyond))
             }
             Self::Plan { fields } => {
                 let Entry::Row(row) = entry else {
-                    return Ok(Vec::new());
+                    return Ok(Default::default());
                 };
                 let value = |field: &Field| {
                     row.wants(*field)
                         .map(ToString::to_string)
                         .unwrap_or_default()
                 };
-                Ok(std::iter::once(row.email.to_string())
-                    .chain(fields.iter().map(value))
-                    .collect())
+                let own = std::iter::once(row.email.to_string()).chain(fields.iter().map(value));
+                Ok((own.collect(), Vec::new()))
             }
         }
     }

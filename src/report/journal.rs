@@ -234,6 +234,12 @@ impl Journal {
         Ok(())
     }
 
+    /// Whether the file has lines that are not known to be on disk.
+    #[must_use]
+    pub const fn is_dirty(&self) -> bool {
+        self.is_dirty
+    }
+
     /// The file, if it has lines that are not known to be on disk; they are taken to be from now on.
     pub fn to_sync(&mut self) -> Option<Arc<File>> {
         std::mem::take(&mut self.is_dirty).then(|| Arc::clone(&self.file))

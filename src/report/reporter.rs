@@ -101,12 +101,18 @@ impl Reporter {
                     }
                     if syncing.is_none()
                         && trouble.is_none()
+                        && self.journal.is_dirty()
                         && last_sync.elapsed() + TICK >= SYNC_EVERY
-                        && let Some(file) = self.journal.to_sync()
                     {
                         last_sync = Instant::now();
-                        // A sync may take long, and the rows go on meanwhile.
-                        syncing = Some(tokio::task::spawn_blocking(move || file.sync_data()));
+                        match self.lines_to_sync() {
+                            // A sync may take long, and the rows go on meanwhile.
+                            Ok(Some(file)) => {
+                                syncing = Some(tokio::task::spawn_blocking(move || file.sync_data()));
+                            }
+                            Ok(None) => {}
+                            Err(error) => self.give_up(&mut trouble, error),
+                        }
                     }
                 }
                 count = events.recv_many(&mut batch, BATCH) => {
@@ -180,6 +186,13 @@ impl Reporter {
         }
     }
 
+    /// The journal's file, with what was sent so far: a run that is killed has its requests counted.
+    fn lines_to_sync(&mut self) -> std::io::Result<Option<Arc<std::fs::File>>> {
+        self.journal.add(&Record::Sent(self.sent()))?;
+        self.journal.write()?;
+        Ok(self.journal.to_sync())
+    }
+
     fn give_up(&self, trouble: &mut Option<std::io::Error>, error: std::io::Error) {
         tracing::error!(%error, "the journal can't be written: the run stops");
         self.stop.raise(StopReason::Recording);
@@ -232,13 +245,10 @@ impl Reporter {
         } else {
             "; "
         };
-        self.output.note(format_args!(
-            "{:13} line {}  {}  {}{gap}{}",
-            row.outcome,
-            row.line,
-            Plain(&row.email),
-            Plain(&changes),
-            Plain(message),
-        ));
+        let line = format!(
+            "{:13} line {}  {}  {changes}{gap}{message}",
+            row.outcome, row.line, row.email
+        );
+        self.output.note(Plain(line.trim_end()));
     }
 }

@@ -33,7 +33,7 @@ impl RunDir {
         let dir = Self {
             path: path.to_owned(),
         };
-        if dir.journal().exists() || dir.input().exists() || dir.plan().exists() {
+        if dir.journal().exists() {
             return Err(RunDirError::Taken {
                 path: path.display().to_string(),
             });

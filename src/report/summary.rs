@@ -194,9 +194,10 @@ impl Summary {
                     cause.outcome,
                     Plain(&cause.message)
                 );
+                let gap = if cause.email.is_empty() { "" } else { ", " };
                 let _ = writeln!(
                     text,
-                    "      e.g. line {}, {}",
+                    "      e.g. line {}{gap}{}",
                     cause.line,
                     Plain(&cause.email)
                 );

@@ -146,6 +146,8 @@ async fn begin(
         lookup: &lookup,
         preflight: &preflight,
         stop: &stop,
+        nothing_left: before.done.iter().skip(1).filter(|done| **done).count()
+            == job.head.rows as usize,
     };
     let ready = match preparing.prepare(&mut rules, is_resumed).await {
         Ok(()) => true,
@@ -258,11 +260,13 @@ struct Preparing<'a> {
     lookup: &'a Lookup,
     preflight: &'a Preflight,
     stop: &'a Stop,
+    /// Every row has its outcome already.
+    nothing_left: bool,
 }
 
 impl Preparing<'_> {
     async fn prepare(&self, rules: &mut Rules, is_resumed: bool) -> Result<(), RunError> {
-        if self.preflight.rows == 0 {
+        if self.nothing_left {
             return Ok(());
         }
         if self.preflight.stray_companions > 0 {
@@ -282,6 +286,9 @@ impl Preparing<'_> {
             .await
             .map_err(|error| self.not_listed(&error))?;
         self.settle_spellings(rules).await?;
+        if self.settings.strict && !is_resumed {
+            self.refuse_wrong_rows(rules)?;
+        }
         let asks = !self.settings.yes && is_interactive();
         if is_resumed || self.settings.dry_run || !(counting || asks) {
             return Ok(());
@@ -360,6 +367,22 @@ impl Preparing<'_> {
             }
             for claims in of_member.values() {
                 rules.add_problems(contradictions(claims));
+            }
+        }
+        Ok(())
+    }
+
+    /// With `--strict`, rows that are wrong by what the API told are as bad as those that are wrong by themselves.
+    fn refuse_wrong_rows(&self, rules: &Rules) -> Result<(), RunError> {
+        let mut rows = open_rows(&self.job.head, &self.job.dir)?;
+        while let Some((_, entry)) = rows.next_entry()? {
+            if let Entry::Row(row) = entry
+                && let Some(problem) = rules.problem(&row)
+            {
+                return Err(RunError::Refused(format!(
+                    "line {} is wrong, and --strict is given: nothing was sent\n  line {0}: {problem}",
+                    row.line
+                )));
             }
         }
         Ok(())
@@ -536,6 +559,13 @@ fn finish(
         None => {
             let args = context.args.get(1..).unwrap_or_default();
             next.extend(for_real(args).iter().map(|word| quoted(word)));
+            // The directory that the environment or the configuration names is this dry run's.
+            if let (Some(path), None) = (&settings.run_dir, &context.flags.run_dir) {
+                next.extend([
+                    "--run-dir".to_owned(),
+                    quoted(&format!("{}-for-real", path.display())),
+                ]);
+            }
         }
     }
     let trouble = told.trouble.as_ref().map(ToString::to_string);

@@ -103,6 +103,12 @@ pub fn command(cli: &Cli, args: &[OsString], output: &Output) -> Result<u8, RunE
         .over(file_layer(cli)?);
     let settings = Settings::from_layers(layers)?;
     init_log(&settings, output)?;
+    if (context.flags.cloud.is_some() || context.flags.env.is_some())
+        && context.flags.base_url.is_none()
+        && let Some(url) = &settings.base_url
+    {
+        tracing::warn!(%url, "the base URL from the environment or the configuration goes over --env and --cloud");
+    }
     if on_argv {
         tracing::warn!(
             "--client-secret can be seen by everybody on this machine: set SIGMA_CLIENT_SECRET instead"
@@ -468,7 +474,7 @@ fn report(context: &Context, settings: &Settings, path: &Path) -> Result<u8, Run
         &ending,
         Preview::default(),
     );
-    Ok(0)
+    Ok(summary.exit_code)
 }
 
 // ── Their common parts ──────────────────────────────────────────────────────────────────────────────────────────
@@ -483,11 +489,9 @@ fn read_ledger(dir: &RunDir) -> Result<Ledger, RunError> {
 }
 
 fn base_url(settings: &Settings) -> Result<String, RunError> {
-    if settings.env == Environment::Sandbox {
-        return Ok(EMBEDDED.to_owned());
-    }
     let url = match &settings.base_url {
         Some(url) => url.as_str(),
+        None if settings.env == Environment::Sandbox => return Ok(EMBEDDED.to_owned()),
         None => hosts::base_url(settings.env, settings.cloud.as_deref())?,
     };
     Ok(hosts::check_url(url, settings.allow_http)?)

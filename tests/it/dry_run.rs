@@ -1,1 +1,143 @@
-//! (empty)
+//! Previews, saved plans, and applying them.
+
+use sigma_bulk::sandbox::Endpoint;
+
+use crate::harness::{Api, Bench};
+
+const CSV: &str = "Email,First Name,Member Type,isArchived\n\
+                   user1@x.org,Anna,Creator,\n\
+                   user2@x.org,First,viewer,false\n\
+                   user3@x.org,,,true\n\
+                   user4@x.org,,Wizard,\n\
+                   nobody@x.org,X,,\n";
+
+#[test]
+fn it_sends_nothing_but_reads_and_shows_what_would_change() {
+    let (api, bench) = (Api::with_users(4), Bench::new());
+    let ran = bench.update(&api, CSV, &["--dry-run", "--quiet"]).exits(1);
+    let mut settings = insta::Settings::clone_current();
+    settings.add_filter(r"in \d+\.\d s", "in [time] s");
+    settings.add_filter(r"http://127\.0\.0\.1:\d+", "[url]");
+    settings.bind(|| insta::assert_snapshot!(ran.stdout));
+    assert_eq!(api.stats().requests_to(Endpoint::UpdateMember), 0);
+    assert_eq!(
+        bench.outcomes(),
+        [
+            "would_update",
+            "unchanged",
+            "would_update",
+            "invalid",
+            "not_found"
+        ]
+    );
+    let summary = bench.summary();
+    assert_eq!(
+        (&summary["dry_run"], &summary["outcomes"]["would_update"]),
+        (&true.into(), &2.into())
+    );
+    let changes = &bench.results()[0]["Changes"];
+    assert_eq!(
+        changes,
+        "First Name: First → Anna; Member Type: Viewer → Creator"
+    );
+}
+
+#[test]
+fn the_first_fifty_are_on_screen_and_all_in_the_results() {
+    let (api, bench) = (Api::with_users(60), Bench::new());
+    let rows: String = (1..=60).map(|n| format!("user{n}@x.org,A\n")).collect();
+    let ran = bench
+        .update(&api, &format!("Email,First Name\n{rows}"), &["--dry-run"])
+        .exits(0);
+    assert_eq!(ran.stdout.matches("First Name").count(), 50);
+    assert!(
+        ran.stdout.contains("… and 10 rows more, in results.csv"),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stdout.contains("60 to change"), "{}", ran.stdout);
+    assert_eq!(bench.results().len(), 60);
+}
+
+#[test]
+fn a_plan_is_applied_exactly_and_what_has_changed_since_is_a_conflict() {
+    let (api, bench) = (Api::with_users(4), Bench::new());
+    bench
+        .update(&api, CSV, &["--dry-run", "--save-plan", "plan.jsonl"])
+        .exits(1);
+    api.sandbox
+        .edit("id3", |member| member.is_inactive = true)
+        .unwrap();
+    api.sandbox
+        .edit("id1", |member| member.first_name = "Somebody".to_owned())
+        .unwrap();
+    // The plan alone is needed: not the input, not the host.
+    std::fs::remove_file(bench.path("input.csv")).unwrap();
+    bench
+        .run(&["apply", "plan.jsonl", "--rate", "0", "--run-dir", "applied"])
+        .exits(1);
+    let results = crate::harness::lines(&bench.path("applied/results.csv"));
+    let outcomes: Vec<&str> = results
+        .iter()
+        .map(|line| line["Outcome"].as_str())
+        .collect();
+    assert_eq!(outcomes, ["conflict", "updated"]);
+    assert_eq!(results[1]["Line"], "4", "the line of the previewed input");
+    let (one, three) = (api.member("user1@x.org"), api.member("user3@x.org"));
+    assert_eq!(
+        (one.first_name.as_str(), one.member_type.as_str()),
+        ("Somebody", "Viewer"),
+        "nothing of it was sent"
+    );
+    assert!(three.is_archived);
+}
+
+#[test]
+fn a_plan_is_for_its_owner_alone_and_for_its_organization() {
+    let (api, bench) = (Api::with_users(4), Bench::new());
+    bench
+        .update(&api, CSV, &["--dry-run", "--save-plan", "plan.jsonl"])
+        .exits(1);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(bench.path("plan.jsonl"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let plan = bench.read("plan.jsonl");
+    let at = plan.find("\"organization\":\"").unwrap() + 16;
+    let mut other = plan.clone();
+    other.replace_range(at..=at, "x");
+    bench.write("other.jsonl", other);
+    bench
+        .run(&["apply", "other.jsonl", "--run-dir", "a"])
+        .exits(2)
+        .says("organization");
+    bench
+        .run(&[
+            "apply",
+            "plan.jsonl",
+            "--run-dir",
+            "a",
+            "--base-url",
+            "https://example.com",
+        ])
+        .exits(2);
+    bench.write("broken.jsonl", plan.replace("\"changes\"", "\"chances\""));
+    bench
+        .run(&["apply", "broken.jsonl", "--run-dir", "a"])
+        .exits(2)
+        .says("line 2");
+    bench
+        .run(&["apply", "run/results.csv", "--run-dir", "a"])
+        .exits(2)
+        .says("no plan");
+    assert!(!bench.path("a").exists());
+    bench
+        .run(&["update", "input.csv", "--save-plan", "x", "--cloud", "gcp"])
+        .exits(2)
+        .says("--dry-run");
+}

@@ -198,6 +198,27 @@ fn a_signal_lets_what_is_under_way_end_and_the_summary_says_how_to_go_on() {
 }
 
 #[test]
+fn a_row_that_waits_for_its_next_try_when_the_run_stops_is_left_for_a_resume() {
+    // Every update fails once in a while, so that some rows wait for a try when the signal comes.
+    let faults = Faults {
+        latency: Duration::from_millis(20),
+        fail_before: 0.6,
+        only: Some(vec![Endpoint::UpdateMember]),
+        ..Faults::default()
+    };
+    let (api, bench) = (Api::with_users(100).faults(faults), Bench::new());
+    let child = running(&api, &bench);
+    send(&child, "-TERM");
+    let (status, _) = ended(child);
+    assert_eq!(status, Some(143));
+    let counts = bench.check_files();
+    assert!(!counts.contains_key("failed"), "{counts:?}");
+    api.sandbox.set_faults(Faults::default());
+    bench.run(&["resume", "run", "--rate", "0"]).exits(0);
+    assert_eq!(bench.check_files(), [("updated".to_owned(), 100)].into());
+}
+
+#[test]
 fn a_second_signal_ends_it_at_once() {
     let faults = Faults {
         latency: Duration::from_secs(20),

@@ -1,1 +1,257 @@
-//! (empty)
+//! CSVs, right and wrong.
+
+use sigma_bulk::sandbox::Endpoint;
+
+use crate::harness::{Api, Bench, Ran};
+
+fn update_bytes(api: &Api, bench: &Bench, bytes: impl AsRef<[u8]>, more: &[&str]) -> Ran {
+    bench.write("input.csv", bytes);
+    let url = api.sandbox.url();
+    bench.run(&bench.update_words(&url, more))
+}
+
+fn utf16(text: &str, little: bool) -> Vec<u8> {
+    let mark = [0xFEFF].into_iter();
+    mark.chain(text.encode_utf16())
+        .flat_map(|unit| {
+            if little {
+                unit.to_le_bytes()
+            } else {
+                unit.to_be_bytes()
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn every_form_of_the_file_is_the_same_file() {
+    let text = "Email,First Name,Last Name\nuser1@x.org,Ærøskøbing,\"a, b\"\nuser2@x.org,X,Y\n";
+    let with = |delimiter: &str| {
+        format!(
+            "Email{delimiter}First Name{delimiter}Last Name\nuser1@x.org{delimiter}Ærøskøbing{delimiter}\"a, b\"\nuser2@x.org{delimiter}X{delimiter}Y\n"
+        )
+    };
+    let forms: Vec<(&str, Vec<u8>)> = vec![
+        ("plain", text.into()),
+        ("BOM", [b"\xEF\xBB\xBF", text.as_bytes()].concat()),
+        ("CRLF", text.replace('\n', "\r\n").into()),
+        ("CR", text.replace('\n', "\r").into()),
+        ("no last line end", text.trim_end().into()),
+        ("blank lines", text.replace('\n', "\n\n").into()),
+        ("semicolons", with(";").into()),
+        ("tabs", with("\t").into()),
+        ("UTF-16 LE", utf16(text, true)),
+        ("UTF-16 BE", utf16(&text.replace('\n', "\r\n"), false)),
+        (
+            "white space",
+            text.replace("Ærøskøbing", "  Ærøskøbing\u{a0} ")
+                .replace("Last Name", " Last Name ")
+                .into(),
+        ),
+    ];
+    for (form, bytes) in forms {
+        let (api, bench) = (Api::with_users(2), Bench::new());
+        let ran = update_bytes(&api, &bench, bytes, &[]);
+        assert_eq!(ran.code, Some(0), "{form}: {}", ran.stderr);
+        let (one, two) = (api.member("user1@x.org"), api.member("user2@x.org"));
+        assert_eq!(
+            (one.first_name.as_str(), one.last_name.as_str()),
+            ("Ærøskøbing", "a, b"),
+            "{form}"
+        );
+        assert_eq!(
+            (two.first_name.as_str(), two.last_name.as_str()),
+            ("X", "Y"),
+            "{form}: one letter is a name"
+        );
+        assert_eq!(
+            ran.stdout.contains("white space"),
+            form == "white space",
+            "{form}: {}",
+            ran.stdout
+        );
+    }
+}
+
+#[test]
+fn lines_are_counted_as_an_editor_counts_them() {
+    for end in ["\n", "\r\n", "\r"] {
+        let (api, bench) = (Api::with_users(3), Bench::new());
+        let csv = [
+            "Email,First Name",
+            "",
+            "nobody1@x.org,\"two",
+            "lines\"",
+            "",
+            "",
+            "nobody2@x.org,x",
+            "nobody3@x.org,y",
+        ];
+        update_bytes(&api, &bench, csv.join(end), &[]).exits(1);
+        let lines: Vec<String> = bench
+            .results()
+            .iter()
+            .map(|line| line["Line"].clone())
+            .collect();
+        assert_eq!(lines, ["3", "7", "8"], "{end:?}");
+    }
+}
+
+#[test]
+fn standard_input_is_an_input() {
+    use std::io::Write;
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    let url = api.sandbox.url();
+    let mut child = bench
+        .command()
+        .args(["update", "-", "--base-url", &url, "--run-dir", "run"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"Email,First Name\nuser1@x.org,A\n")
+        .unwrap();
+    Ran::of(child.wait_with_output().unwrap(), &bench).exits(0);
+    assert_eq!(api.member("user1@x.org").first_name, "A");
+}
+
+#[test]
+fn a_wrong_file_says_what_and_where_and_what_to_do_and_sends_nothing() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    let files: Vec<(&str, Vec<u8>)> = vec![
+        ("empty", b"".to_vec()),
+        ("no Email", b"First Name,Last Name\n".to_vec()),
+        ("case", b"email,First Name\n".to_vec()),
+        ("alias", b"Email,Role\n".to_vec()),
+        ("near", b"Email,Frist Name\n".to_vec()),
+        ("far", b"Email,Shoe Size\n".to_vec()),
+        ("repeated", b"Email,First Name,Email\n".to_vec()),
+        ("unnamed", b"Email,First Name,\n".to_vec()),
+        (
+            "Latin-1",
+            b"Email,First Name\nuser1@x.org,A\nuser1@x.org,Ren\xe9\n".to_vec(),
+        ),
+        ("NUL", b"Email,First Name\nuser1@x.org,A\0\n".to_vec()),
+        ("workbook", b"PK\x03\x04 and so on".to_vec()),
+        ("gzip", b"\x1f\x8b\x08\x00".to_vec()),
+        (
+            "UTF-16 without mark",
+            "Email\n"
+                .encode_utf16()
+                .flat_map(u16::to_le_bytes)
+                .collect(),
+        ),
+        (
+            "open quote",
+            b"Email,First Name\nuser1@x.org,A\nuser1@x.org,\"B\nuser1@x.org,C\n".to_vec(),
+        ),
+    ];
+    let mut text = String::new();
+    for (name, bytes) in files {
+        let ran = update_bytes(&api, &bench, bytes, &[]).exits(2);
+        text += &format!("{name}: {}", ran.stderr);
+    }
+    insta::assert_snapshot!(text);
+    assert_eq!(api.stats().requests_to(Endpoint::Token), 0);
+    bench
+        .run(&["update", "missing.csv", "--cloud", "gcp"])
+        .exits(2)
+        .says("missing.csv can't be opened");
+    bench
+        .run(&["update", ".", "--cloud", "gcp"])
+        .exits(2)
+        .says("directory");
+}
+
+#[test]
+fn a_wrong_row_says_what_and_where_and_what_to_do() {
+    let (api, bench) = (Api::with_users(9), Bench::new());
+    let csv = "Email,First Name,New Email,isArchived,userKind\n\
+               user1@x.org,A,,yes,\n\
+               ,A,,,\n\
+               user2@x.org,A\n\
+               user3@x.org,A,,,,,\n\
+               user4@x.org,,not-an-email,,\n\
+               user5@x.org,,,,robot\n\
+               user6@x.org,,,TRUE,Guest\n";
+    update_bytes(&api, &bench, csv, &[]).exits(1);
+    let text: String = bench
+        .results()
+        .iter()
+        .map(|line| {
+            format!(
+                "line {}: {}: {}\n",
+                line["Line"], line["Outcome"], line["Message"]
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(text);
+    assert_eq!(api.stats().requests_to(Endpoint::UpdateMember), 1);
+    // Fed back as they are, they are as wrong as before.
+    let again = Bench::new();
+    update_bytes(&api, &again, bench.read("run/failed.csv"), &[]).exits(1);
+    assert_eq!(again.outcomes(), ["invalid"; 6]);
+}
+
+#[test]
+fn failed_csv_is_itself_an_input() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    let csv = "Email;First Name;isArchived\nuser1@x.org;\"A;\"\"1\"\"\";\nnew@x.org;\"two\nlines\";\nuser2@x.org;C;maybe\n";
+    update_bytes(&api, &bench, csv, &[]).exits(1);
+    let failed = bench.read("run/failed.csv");
+    api.sandbox
+        .edit("id3", |member| member.email = "new@x.org".to_owned())
+        .unwrap();
+    let mended = failed.replace("maybe", "true");
+    let again = Bench::new();
+    update_bytes(&api, &again, mended, &[]).exits(0);
+    assert_eq!(again.outcomes(), ["updated", "updated"]);
+    assert_eq!(api.member("new@x.org").first_name, "two\nlines");
+}
+
+#[test]
+fn a_file_of_a_header_alone_is_done_at_once() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    update_bytes(&api, &bench, "Email,First Name\n", &[]).exits(0);
+    assert_eq!(bench.summary()["rows"], 0);
+}
+
+#[test]
+fn a_mixed_file_ends_as_one_by_one_processing_does() {
+    // Several hundred rows of all kinds; done eight at once, and one at a time.
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut csv =
+        "Email,First Name,Last Name,New Email,Member Type,isArchived,userKind\n".to_owned();
+    for n in 1..=600 {
+        let mut maybe = |value: String| {
+            if random.f32() < 0.4 {
+                value
+            } else {
+                String::new()
+            }
+        };
+        let (first, last) = (maybe(format!("F{}", n % 7)), maybe(format!("L{n}")));
+        let new = maybe(if n % 5 == 0 {
+            format!("user{}@x.org", n + 1)
+        } else {
+            format!("new{n}@x.org")
+        });
+        let kind = maybe(["Creator", "Viewer", "Wizard"][n % 3].to_owned());
+        let archived = maybe(["true", "FALSE", "maybe"][n % 3].to_owned());
+        let user_kind = maybe("guest".to_owned());
+        csv += &format!("user{n}@x.org,{first},{last},{new},{kind},{archived},{user_kind}\n");
+    }
+    let run = |concurrency: &str| {
+        let (api, bench) = (Api::with_users(590), Bench::new());
+        update_bytes(&api, &bench, &csv, &["--concurrency", concurrency]).exits(1);
+        assert_eq!(api.stats().peak_in_flight_one_member, 1);
+        bench.check_files();
+        (api.state(), bench.outcomes())
+    };
+    assert_eq!(run("8"), run("1"));
+}

@@ -1,1 +1,156 @@
-//! (empty)
+//! Brakes: what keeps a run from starting, and what keeps a row from being sent.
+
+use sigma_bulk::sandbox::{Config, Endpoint, Faults, Population};
+
+use crate::harness::{Api, Bench, user};
+
+const THREE: &str = "Email,First Name\nuser1@x.org,A\nuser2@x.org,B\nuser3@x.org,C\n";
+
+#[test]
+fn max_changes_refuses_to_start_a_run_that_would_change_more() {
+    for mode in ["directory", "each"] {
+        let (api, bench) = (Api::with_users(4), Bench::new());
+        bench
+            .update(&api, THREE, &["--max-changes", "2", "--lookup", mode])
+            .exits(2)
+            .says("3 members would be changed");
+        bench
+            .update(&api, THREE, &["--max-changes", "50%", "--lookup", mode])
+            .exits(2);
+        assert_eq!(api.stats().requests_to(Endpoint::UpdateMember), 0);
+        assert!(!bench.path("run").exists());
+        bench
+            .update(&api, THREE, &["--max-changes", "3", "--lookup", mode])
+            .exits(0);
+        // What is as wanted already does not count.
+        let bench = Bench::new();
+        bench
+            .update(&api, THREE, &["--max-changes", "0", "--lookup", mode])
+            .exits(0);
+    }
+}
+
+#[test]
+fn limit_takes_the_first_rows_alone() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    bench.update(&api, THREE, &["--limit", "2"]).exits(0);
+    assert_eq!(bench.outcomes(), ["updated", "updated"]);
+    assert_eq!(bench.summary()["rows"], 2);
+    assert_eq!(api.member("user3@x.org").first_name, "First");
+}
+
+#[test]
+fn protected_members_are_left_alone() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    bench.write("c.toml", "protected = [\"USER2@x.org\", \"user9@x.org\"]\n");
+    bench.update(&api, THREE, &["--config", "c.toml"]).exits(1);
+    assert_eq!(bench.outcomes(), ["updated", "invalid", "updated"]);
+    assert!(bench.results()[1]["Message"].contains("protected"));
+}
+
+#[test]
+fn the_credentials_own_user_is_not_archived() {
+    let own = sigma_bulk::sandbox::OWN_MEMBER_ID;
+    let api = || {
+        let me = sigma_bulk::sandbox::Member {
+            member_id: own.to_owned(),
+            email: sigma_bulk::sandbox::OWN_EMAIL.to_owned(),
+            ..user(1)
+        };
+        Api::with([me, user(2)])
+    };
+    let csv = "Email,First Name,isArchived\nadmin@example.com,Me,true\nuser2@x.org,B,true\n";
+    let (one, bench) = (api(), Bench::new());
+    bench.update(&one, csv, &[]).exits(1);
+    assert_eq!(bench.outcomes(), ["invalid", "updated"]);
+    assert!(bench.results()[0]["Message"].contains("--allow-self"));
+    let (two, bench) = (api(), Bench::new());
+    bench.update(&two, csv, &["--allow-self", "--concurrency", "1"]);
+    assert_eq!(bench.outcomes()[0], "updated");
+}
+
+#[test]
+fn a_canary_that_is_not_right_ends_the_run_and_one_that_is_lets_it_go_on() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    bench.update(&api, THREE, &["--canary", "2"]).exits(0);
+    assert_eq!(
+        api.stats().requests_to(Endpoint::GetMember),
+        2,
+        "two were read back"
+    );
+
+    let faults = Faults {
+        forced: Some(403),
+        max_faults: Some(1),
+        only: Some(vec![Endpoint::UpdateMember]),
+        ..Faults::default()
+    };
+    let (api, bench) = (Api::with_users(3).faults(faults), Bench::new());
+    bench
+        .update(&api, THREE, &["--canary", "1", "--concurrency", "2"])
+        .exits(4);
+    assert_eq!(
+        bench.outcomes(),
+        ["failed", "not_attempted", "not_attempted"]
+    );
+    assert_eq!(bench.summary()["stop"], "failure_limit");
+    bench.run(&["resume", "run", "--rate", "0"]).exits(1);
+    assert_eq!(bench.outcomes(), ["failed", "updated", "updated"]);
+}
+
+#[test]
+fn a_share_of_failures_counts_from_a_hundred_rows_on() {
+    let rows = |good: usize| -> String {
+        let good: String = (1..=good).map(|n| format!("user{n}@x.org,A\n")).collect();
+        let bad: String = (1..=20).map(|n| format!("nobody{n}@x.org,A\n")).collect();
+        format!("Email,First Name\n{bad}{good}")
+    };
+    let (api, bench) = (Api::with_users(200), Bench::new());
+    bench
+        .update(&api, &rows(50), &["--max-failures", "5%"])
+        .exits(1);
+    let (again, bench) = (Api::with_users(200), Bench::new());
+    bench
+        .update(
+            &again,
+            &rows(200),
+            &["--max-failures", "5%", "--concurrency", "1"],
+        )
+        .exits(4);
+    assert!(bench.check_files()["not_attempted"] >= 100);
+    drop(api);
+}
+
+#[test]
+fn a_closed_pipe_stops_the_run_as_cleanly_as_a_signal() {
+    let faults = Faults {
+        latency: std::time::Duration::from_millis(30),
+        ..Faults::default()
+    };
+    let api = Api::start(Config {
+        population: Population::Members((1..=200).map(user).collect()),
+        faults,
+        ..Config::default()
+    });
+    let bench = Bench::new();
+    let rows: String = (1..=200).map(|n| format!("user{n}@x.org,A\n")).collect();
+    bench.write("input.csv", format!("Email,First Name\n{rows}"));
+    let url = api.sandbox.url();
+    let mut child = bench
+        .command()
+        .args(bench.update_words(&url, &["-v", "--concurrency", "2"]))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    while api.stats().applied < 4 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(129));
+    let counts = bench.check_files();
+    assert!(
+        counts["not_attempted"] > 0 && !counts.contains_key("unknown"),
+        "{counts:?}"
+    );
+}

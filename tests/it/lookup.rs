@@ -1,1 +1,213 @@
-//! (empty)
+//! Who a row means: the same in either mode, whatever the API's listing is like.
+
+use sigma_bulk::sandbox::{Config, Endpoint, Member, Population};
+
+use crate::harness::{Api, Bench, user};
+
+#[test]
+fn rows_never_see_other_rows_renames_in_either_mode() {
+    // user2's row comes after user1 has taken its email; the owner is named by the email that it gives up.
+    let csv = "Email,New Email,First Name,isArchived,newOwner\n\
+               user1@x.org,moved@x.org,,,\n\
+               moved@x.org,,X,,\n\
+               user1@x.org,,Y,,\n\
+               user2@x.org,,,true,user1@x.org\n";
+    for mode in ["directory", "each", "auto"] {
+        let (api, bench) = (Api::with_users(3), Bench::new());
+        bench
+            .update(&api, csv, &["--lookup", mode, "--concurrency", "1"])
+            .exits(1);
+        assert_eq!(
+            bench.outcomes(),
+            ["updated", "not_found", "updated", "updated"],
+            "{mode}"
+        );
+        assert_eq!(api.member("moved@x.org").first_name, "Y");
+        let owner = api
+            .stats()
+            .patches
+            .iter()
+            .find_map(|patch| patch.body.get("newOwnerId").cloned());
+        assert_eq!(owner, Some("id1".into()), "{mode}");
+    }
+}
+
+#[test]
+fn case_does_not_matter_unless_it_must() {
+    for mode in ["directory", "each"] {
+        let (api, bench) = (
+            Api::with([Member {
+                email: "Ann.Lee@X.org".to_owned(),
+                ..user(1)
+            }]),
+            Bench::new(),
+        );
+        bench
+            .update(
+                &api,
+                "Email,First Name\nANN.lee@x.org,A\n",
+                &["--lookup", mode],
+            )
+            .exits(0);
+        assert_eq!(api.member("Ann.Lee@X.org").first_name, "A", "{mode}");
+    }
+}
+
+#[test]
+fn two_members_that_fit_equally_make_the_row_invalid() {
+    let twin = |id: &str, email: &str| Member {
+        member_id: id.to_owned(),
+        email: email.to_owned(),
+        ..user(1)
+    };
+    for mode in ["directory", "each"] {
+        let (api, bench) = (
+            Api::with([twin("a", "Ann@x.org"), twin("b", "ann@X.org")]),
+            Bench::new(),
+        );
+        bench
+            .update(
+                &api,
+                "Email,First Name\nANN@x.org,A\nAnn@x.org,B\n",
+                &["--lookup", mode],
+            )
+            .exits(1);
+        assert_eq!(bench.outcomes(), ["invalid", "updated"], "{mode}");
+    }
+}
+
+#[test]
+fn archived_and_inactive_members_are_found() {
+    for mode in ["directory", "each"] {
+        let api = Api::with([
+            Member {
+                is_archived: true,
+                ..user(1)
+            },
+            Member {
+                is_inactive: true,
+                ..user(2)
+            },
+        ]);
+        let bench = Bench::new();
+        let csv = "Email,isArchived,isInactive\nuser1@x.org,false,\nuser2@x.org,,false\n";
+        bench.update(&api, csv, &["--lookup", mode]).exits(0);
+        assert!(!api.member("user1@x.org").is_archived && !api.member("user2@x.org").is_inactive);
+    }
+}
+
+#[test]
+fn listings_of_every_kind_are_read() {
+    let members = || Population::Members((1..=120).map(user).collect());
+    let configs = [
+        (
+            "smaller pages",
+            Config {
+                page_limit: 50,
+                ..Config::default()
+            },
+        ),
+        (
+            "no v2.1",
+            Config {
+                v2_1: false,
+                ..Config::default()
+            },
+        ),
+        (
+            "no total",
+            Config {
+                total: false,
+                ..Config::default()
+            },
+        ),
+        (
+            "a bare array",
+            Config {
+                v2_1: false,
+                page_limit: 10,
+                bare_array: true,
+                ..Config::default()
+            },
+        ),
+        (
+            "absent flags",
+            Config {
+                omit_false: true,
+                ..Config::default()
+            },
+        ),
+    ];
+    for (name, config) in configs {
+        let api = Api::start(Config {
+            population: members(),
+            ..config
+        });
+        let bench = Bench::new();
+        let csv =
+            "Email,First Name,isArchived\nuser1@x.org,A,false\nuser60@x.org,B,\nuser120@x.org,C,\n";
+        let ran = bench.update(&api, csv, &["--lookup", "directory"]);
+        assert_eq!(ran.code, Some(0), "{name}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn auto_takes_what_needs_fewer_requests() {
+    let population = || Population::Members((1..=3000).map(user).collect());
+    let run = |total: bool, rows: usize| {
+        let api = Api::start(Config {
+            population: population(),
+            page_limit: 100,
+            total,
+            ..Config::default()
+        });
+        let bench = Bench::new();
+        let rows: String = (1..=rows)
+            .map(|n| format!("user{},A\n", format_args!("{}@x.org", n * 7)))
+            .collect();
+        bench
+            .update(
+                &api,
+                &format!("Email,First Name\n{rows}"),
+                &["--lookup", "auto"],
+            )
+            .exits(0);
+        api.stats().requests_to(Endpoint::ListMembers)
+    };
+    // 30 pages of 100, against so many single look-ups, and the one page that told.
+    assert_eq!(run(true, 1), 1, "one look-up is never dearer than a page");
+    let few = run(true, 5);
+    assert!(few <= 8, "{few} requests for 5 members");
+    // Four page sizes are tried before one is taken.
+    let many = run(true, 400);
+    assert!((30..=33).contains(&many), "{many} requests for 400 members");
+    let without = run(false, 400);
+    assert!(
+        (30..=33).contains(&without),
+        "{without} requests for 400 members without a total"
+    );
+}
+
+#[test]
+fn a_plan_finds_members_by_their_ids() {
+    for mode in ["directory", "each"] {
+        let (api, bench) = (Api::with_users(5), Bench::new());
+        let csv = "Email,First Name\nuser1@x.org,A\nuser2@x.org,B\n";
+        bench
+            .update(&api, csv, &["--dry-run", "--save-plan", "plan.jsonl"])
+            .exits(0);
+        bench
+            .run(&[
+                "apply",
+                "plan.jsonl",
+                "--rate",
+                "0",
+                "--lookup",
+                mode,
+                "--run-dir",
+                "applied",
+            ])
+            .exits(0);
+        assert_eq!(api.member("user2@x.org").first_name, "B", "{mode}");
+    }
+}

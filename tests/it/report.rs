@@ -1,1 +1,190 @@
-//! (empty)
+//! What is shown and written.
+
+use sigma_bulk::sandbox::Faults;
+
+use crate::harness::{Api, Bench};
+
+const CSV: &str = "Email,First Name,New Email\n\
+                   user1@x.org,A,\n\
+                   user2@x.org,First,\n\
+                   user3@x.org,,\n\
+                   user4@x.org,,user1@x.org\n\
+                   user5@x.org,,user2@x.org\n\
+                   nobody@x.org,X,\n";
+
+fn settings() -> insta::Settings {
+    let mut settings = insta::Settings::clone_current();
+    settings.add_filter(r"in \d+\.\d s(, \d+\.\d rows/s)?", "in [time]");
+    settings.add_filter(r"\[request [0-9a-f]+\]", "[request …]");
+    settings
+}
+
+#[test]
+fn the_summary_is_read_at_a_glance() {
+    let (api, bench) = (Api::with_users(5), Bench::new());
+    let ran = bench.update(&api, CSV, &["--concurrency", "1"]).exits(1);
+    settings()
+        .bind(|| insta::assert_snapshot!(format!("{}--- stderr\n{}", ran.stdout, ran.stderr)));
+}
+
+#[test]
+fn verbose_shows_every_row_with_its_changes() {
+    let (api, bench) = (Api::with_users(5), Bench::new());
+    let ran = bench
+        .update(&api, CSV, &["--concurrency", "1", "-v"])
+        .exits(1);
+    settings().bind(|| insta::assert_snapshot!(ran.stderr));
+}
+
+#[test]
+fn json_is_one_document_on_standard_output() {
+    let (api, bench) = (Api::with_users(5), Bench::new());
+    let ran = bench.update(&api, CSV, &["--json", "--quiet"]).exits(1);
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(json, bench.summary());
+    assert_eq!(ran.stderr, "");
+    let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
+    for key in [
+        "rows",
+        "outcomes",
+        "requests",
+        "stop",
+        "dry_run",
+        "started_at",
+        "finished_at",
+        "elapsed_seconds",
+        "exit_code",
+        "run_dir",
+    ] {
+        assert!(keys.iter().any(|name| *name == key), "{key}");
+    }
+    for outcome in [
+        "updated",
+        "unchanged",
+        "empty",
+        "invalid",
+        "not_found",
+        "failed",
+        "conflict",
+        "unknown",
+        "not_attempted",
+    ] {
+        assert!(json["outcomes"][outcome].is_u64(), "{outcome}");
+    }
+    assert!(
+        json["started_at"]
+            .as_str()
+            .unwrap()
+            .parse::<jiff::Timestamp>()
+            .is_ok()
+    );
+    let total = json["requests"]["total"].as_u64().unwrap();
+    let by_status: u64 = json["requests"]["by_status"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|n| n.as_u64().unwrap())
+        .sum();
+    assert_eq!(total, by_status, "every request was answered");
+    let stats = api.stats();
+    assert_eq!(
+        total,
+        stats.requests.values().sum::<u64>(),
+        "the server counted as many"
+    );
+}
+
+#[test]
+fn the_first_twenty_failures_are_shown_and_the_rest_counted() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    let rows: String = (1..=30).map(|n| format!("nobody{n}@x.org,A\n")).collect();
+    let ran = bench
+        .update(&api, &format!("Email,First Name\n{rows}"), &[])
+        .exits(1);
+    assert_eq!(ran.stderr.matches("not_found").count(), 20);
+    assert!(
+        ran.stderr.contains("… and 10 more failures"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn undo_csv_holds_the_values_before_under_the_emails_after() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    let csv = "Email,First Name,New Email,isArchived\nuser1@x.org,A,new@x.org,\nuser2@x.org,,,true\nuser3@x.org,First,,\n";
+    bench.update(&api, csv, &[]).exits(0);
+    insta::assert_snapshot!(bench.read("run/undo.csv"), @r"
+    Email,First Name,New Email,isArchived
+    new@x.org,First,user1@x.org,
+    user2@x.org,,,false
+    ");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_runs_files_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    std::fs::create_dir(bench.path("run")).unwrap();
+    bench
+        .update(
+            &api,
+            "Email,First Name\nuser1@x.org,A\n",
+            &["--log-file", "x.log"],
+        )
+        .exits(0);
+    let mode = |name: &str| {
+        std::fs::metadata(bench.path(name))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(mode("run"), 0o700);
+    assert_eq!(mode("x.log"), 0o600);
+    let names: Vec<String> = std::fs::read_dir(bench.path("run"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(names.len(), 6, "{names:?}");
+    for name in names {
+        assert_eq!(mode(&format!("run/{name}")), 0o600, "{name}");
+    }
+}
+
+#[test]
+fn report_makes_the_files_anew_from_the_journal() {
+    let (api, bench) = (Api::with_users(5).faults(Faults::default()), Bench::new());
+    bench.update(&api, CSV, &["--concurrency", "1"]).exits(1);
+    let names = ["results.csv", "failed.csv", "undo.csv", "summary.json"];
+    let before = names.map(|name| bench.read(&format!("run/{name}")));
+    for name in names {
+        std::fs::remove_file(bench.path(&format!("run/{name}"))).unwrap();
+    }
+    bench.run(&["report", "run"]).exits(1);
+    assert_eq!(names.map(|name| bench.read(&format!("run/{name}"))), before);
+}
+
+#[test]
+fn without_a_name_a_run_gets_its_own_directory() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    bench.write("spring list.csv", "Email,First Name\nuser1@x.org,A\n");
+    let url = api.sandbox.url();
+    for _ in 0..2 {
+        bench
+            .run(&["update", "spring list.csv", "--base-url", &url])
+            .exits(0);
+    }
+    let names: Vec<_> = std::fs::read_dir(bench.path("runs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(
+        names
+            .iter()
+            .all(|name| name.to_string_lossy().contains("Z-spring-list")),
+        "{names:?}"
+    );
+}

@@ -131,7 +131,7 @@ fn kill_until_done(bench: &Bench, api: &Api, first: &[&str], dir: &str, seed: u6
     kills
 }
 
-/// How many PATCHes repeat one that was applied already.
+/// How many updates repeat one that was applied already.
 fn repeated(patches: &[PatchRecord]) -> usize {
     let mut applied: HashMap<(String, String), usize> = HashMap::new();
     for patch in patches.iter().filter(|patch| patch.applied) {

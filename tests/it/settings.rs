@@ -1,1 +1,190 @@
-//! (empty)
+//! Flags, environment, file: through the binary.
+
+use crate::harness::{Api, Bench, Ran};
+
+const CSV: &str = "Email,First Name\nuser1@x.org,A\n";
+
+#[test]
+fn the_sample_scripts_command_line_works_unchanged() {
+    // Its host is Sigma's, so that a file that is wrong shows how far it came: every word was understood.
+    let bench = Bench::new();
+    bench.write("f.csv", "First Name\n");
+    let words = "update --client_id 123 --client_secret abc --csv ./f.csv --env production --cloud gcp --abort_on_update_fail enable";
+    let words: Vec<&str> = words.split(' ').collect();
+    bench.run(&words).exits(2).says("no column \"Email\"");
+    // And with the address of this machine in place of Sigma's, it does the work.
+    let api = Api::with_users(1);
+    bench.write("f.csv", CSV);
+    let url = api.sandbox.url();
+    let mut words = words;
+    words.extend(["--base_url", &url]);
+    bench
+        .run(&words)
+        .exits(0)
+        .says("--client-secret can be seen by everybody");
+    assert_eq!(api.member("user1@x.org").first_name, "A");
+}
+
+#[test]
+fn the_examples_command_runs_on_the_embedded_sandbox() {
+    let bench = Bench::new();
+    let csv = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/members.csv");
+    let mut command = bench.command();
+    command
+        .env_remove("SIGMA_CLIENT_ID")
+        .env_remove("SIGMA_CLIENT_SECRET");
+    command.args([
+        "update",
+        "--env",
+        "sandbox",
+        csv,
+        "--run-dir",
+        "run",
+        "--rate",
+        "0",
+    ]);
+    Ran::of(command.output().unwrap(), &bench).exits(0);
+    let counts = bench.check_files();
+    assert!(
+        counts["updated"] > 10 && counts["unchanged"] > 0 && counts["empty"] > 0,
+        "{counts:?}"
+    );
+    bench
+        .run(&["resume", "run"])
+        .exits(2)
+        .says("embedded sandbox");
+}
+
+#[test]
+fn a_file_a_profile_and_the_environment_each_go_over_what_is_below() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    bench.write("input.csv", CSV);
+    let url = api.sandbox.url();
+    bench.write(
+        "c.toml",
+        format!("base-url = \"https://nowhere.example\"\nrun-dir = \"file\"\n[profile.here]\nbase-url = \"{url}\"\nrun-dir = \"profile\"\n"),
+    );
+    bench
+        .run(&[
+            "update",
+            "input.csv",
+            "--config",
+            "c.toml",
+            "--profile",
+            "here",
+        ])
+        .exits(0);
+    assert!(bench.path("profile/summary.json").exists());
+    let mut command = bench.command();
+    command.envs([
+        ("SIGMA_BULK_CONFIG", "c.toml"),
+        ("SIGMA_BULK_PROFILE", "here"),
+        ("SIGMA_BULK_RUN_DIR", "environment"),
+    ]);
+    command.args(["update", "input.csv"]);
+    Ran::of(command.output().unwrap(), &bench).exits(0);
+    assert!(bench.path("environment/summary.json").exists());
+    bench
+        .run(&[
+            "update",
+            "input.csv",
+            "--config",
+            "c.toml",
+            "--profile",
+            "there",
+        ])
+        .exits(2)
+        .says("here");
+    bench
+        .run(&["update", "input.csv", "--profile", "there"])
+        .exits(2)
+        .says("--config");
+    bench.write("d.toml", "\nconcurency = 2\n");
+    bench
+        .run(&["update", "input.csv", "--config", "d.toml"])
+        .exits(2)
+        .says("line 2");
+}
+
+#[test]
+fn a_secret_may_stand_in_a_file() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    bench.write("input.csv", CSV);
+    bench.write("secret.toml", format!("{}\n", crate::harness::SECRET));
+    let url = api.sandbox.url();
+    let mut command = bench.command();
+    command.env_remove("SIGMA_CLIENT_SECRET");
+    command.args([
+        "update",
+        "input.csv",
+        "--base-url",
+        &url,
+        "--client-secret-file",
+        "secret.toml",
+        "--run-dir",
+        "run",
+    ]);
+    Ran::of(command.output().unwrap(), &bench).exits(0);
+    let mut command = bench.command();
+    command.env_remove("SIGMA_CLIENT_SECRET");
+    command.args([
+        "update",
+        "input.csv",
+        "--base-url",
+        &url,
+        "--client-secret-file",
+        "nowhere",
+    ]);
+    Ran::of(command.output().unwrap(), &bench)
+        .exits(2)
+        .says("nowhere");
+}
+
+#[test]
+fn logs_are_text_or_json_and_hold_nobodys_data() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    let ran = bench
+        .update(&api, CSV, &["--log-level", "trace", "--log-format", "json"])
+        .exits(0);
+    let events: Vec<serde_json::Value> = ran
+        .stderr
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    assert!(!events.is_empty());
+    assert!(
+        !ran.stderr.contains("user1@x.org") && !ran.stderr.contains("Bearer"),
+        "{}",
+        ran.stderr
+    );
+    let bench = Bench::new();
+    let ran = bench
+        .update(&api, CSV, &["--log-level", "debug", "--log-file", "a.log"])
+        .exits(0);
+    assert_eq!(ran.stderr, "");
+    assert!(!bench.read("a.log").is_empty());
+}
+
+#[test]
+fn a_company_certificate_is_read_or_refused() {
+    let bench = Bench::new();
+    bench.write("input.csv", CSV);
+    let words = [
+        "update",
+        "input.csv",
+        "--cloud",
+        "gcp",
+        "--ca-cert",
+        "ca.pem",
+    ];
+    bench.run(&words).exits(2).says("ca.pem");
+    bench.write("ca.pem", "no certificate");
+    bench.run(&words).exits(2).says("PEM");
+    assert!(
+        !bench.path("runs").exists()
+            || std::fs::read_dir(bench.path("runs"))
+                .unwrap()
+                .next()
+                .is_none()
+    );
+}
