@@ -356,10 +356,15 @@ impl Gateway {
         if let Some(bearer) = self.current().filter(good) {
             return Ok(bearer);
         }
+        // Once an hour: on the heap, so that not every request carries it along.
+        Box::pin(self.renew(good)).await
+    }
+
+    /// A new token, unless another worker has renewed it meanwhile.
+    async fn renew(&self, good: impl Fn(&Bearer) -> bool) -> Result<Bearer, Cause> {
         let mut last_call = self.renewal.lock().await;
-        // Another worker may have renewed it meanwhile.
         let current = self.current();
-        if let Some(bearer) = current.clone().filter(good) {
+        if let Some(bearer) = current.clone().filter(&good) {
             return Ok(bearer);
         }
         let mut tries = Tries::new(self.options.retries);

@@ -161,8 +161,12 @@ impl Lookup {
     ///
     /// # Errors
     /// If the API does not tell.
-    pub async fn member(&self, row: &Row) -> Result<Found, Failure> {
-        self.named(&row.key(), &row.email).await
+    pub async fn member(&self, key: NameId, row: &Row) -> Result<Found, Failure> {
+        if self.is_listed() {
+            return Ok(lock(&self.directory).find(key, &row.email));
+        }
+        // A request of its own: on the heap, so that a row of a listed member does not carry it along.
+        Box::pin(self.named(key, &row.email)).await
     }
 
     /// Whom an email means.
@@ -170,7 +174,10 @@ impl Lookup {
     /// # Errors
     /// If the API does not tell.
     pub async fn email(&self, email: &str) -> Result<Found, Failure> {
-        self.named(&fold(email), email).await
+        match self.preflight.names.find(&fold(email)) {
+            Some(name) => Box::pin(self.named(name, email)).await,
+            None => Ok(Found::Nobody),
+        }
     }
 
     /// Whom a row means, if that is known without asking.
@@ -182,17 +189,14 @@ impl Lookup {
     }
 
     /// Keeps what a member holds now, if further rows name it.
-    pub fn learn(&self, row: &Row, member: Member) {
-        let name = self.preflight.names.find(&row.key());
-        if name.is_some_and(|name| self.preflight.relations.repeated.contains(&name)) {
+    pub fn learn(&self, key: NameId, member: Member) {
+        if self.preflight.relations.repeated.contains(&key) {
             lock(&self.directory).learn(member);
         }
     }
 
-    async fn named(&self, key: &str, spelled: &str) -> Result<Found, Failure> {
-        let Some(name) = self.preflight.names.find(key) else {
-            return Ok(Found::Nobody);
-        };
+    async fn named(&self, name: NameId, spelled: &str) -> Result<Found, Failure> {
+        let key = self.preflight.names.text(name);
         if self.is_listed() || self.is_known(name) {
             return Ok(lock(&self.directory).find(name, spelled));
         }

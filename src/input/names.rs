@@ -3,9 +3,9 @@
 //! A migration may have a million rows, and memory goes with the rows. All keys stand one after another in one
 //! buffer, and the table that finds them holds numbers alone: about 13 bytes a key beside its text.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// The number of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,7 +26,7 @@ pub struct Names {
     /// Where each key ends in `text`.
     ends: Vec<u64>,
     table: HashTable<u32>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
 }
 
 impl Names {

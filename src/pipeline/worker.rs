@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
 use super::canary::{Canary, Pass};
@@ -133,11 +132,11 @@ impl Worker {
             return Settled::new(Outcome::Empty, None).end();
         }
         let member = match &job.prior {
-            Some(prior) => match self.look_again(prior).await {
+            Some(prior) => match Box::pin(self.look_again(prior)).await {
                 Ok(member) => member,
                 Err(end) => return end,
             },
-            None => match self.lookup.member(row).await {
+            None => match self.lookup.member(job.key, row).await {
                 Err(failure) => return self.not_looked_up(&failure),
                 Ok(Found::Nobody) => return end(Outcome::NotFound, nobody(row)),
                 Ok(Found::Ambiguous(count)) => {
@@ -315,7 +314,7 @@ impl Worker {
         if pass == Pass::Watched {
             let right = match &end {
                 End::Outcome(settled) if settled.outcome == Outcome::Updated => {
-                    self.reads_back(&member, &changes).await == Ok(true)
+                    Box::pin(self.reads_back(&member, &changes)).await == Ok(true)
                 }
                 _ => false,
             };
@@ -365,7 +364,7 @@ impl Worker {
                         } else {
                             Outcome::Updated
                         };
-                        self.lookup.learn(&job.row, now);
+                        self.lookup.learn(job.key, now);
                         return settled(outcome, Some(status), reply.attempts, unborne);
                     }
                     Ok(_) => (
@@ -410,7 +409,7 @@ impl Worker {
         };
         // It was sent, and what became of it is not known: the member tells. A run that stops has not used its tries
         // up, so that a resume goes on with the row: anew if it was not done, or by looking again.
-        match self.reads_back(member, changes).await {
+        match Box::pin(self.reads_back(member, changes)).await {
             Ok(false) if stopped => End::Abandoned { recorded: true },
             Err(_) if stopped => End::Abandoned { recorded: false },
             Ok(true) => {
@@ -525,19 +524,28 @@ fn planned(member: &Member, changes: &[Change]) -> Result<Vec<Change>, String> {
     Ok(left)
 }
 
-/// A hash of what a row asks for, the same in every version of the tool: the first eight bytes of a SHA-256.
+/// A hash of what a row asks for, the same in every version of the tool: FNV-1a, 64 bits
+/// (<http://www.isthe.com/chongo/tech/comp/fnv/>). It tells an accident from the row that was sent, and is no seal.
 #[must_use]
 pub fn content_hash(row: &Row) -> u64 {
-    let mut hash = Sha256::new();
-    hash.update(row.email.as_bytes());
+    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let mut hash = OFFSET_BASIS;
+    let mut add = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
+        }
+    };
+    add(row.email.as_bytes());
     for field in Field::ALL {
-        if let Some(value) = row.wants(field) {
-            hash.update([0, field as u8]);
-            hash.update(value.to_string());
+        match row.wants(field) {
+            None => {}
+            Some(Value::Text(text)) => {
+                add(&[0, field as u8]);
+                add(text.as_bytes());
+            }
+            Some(Value::Flag(flag)) => add(&[0, field as u8, u8::from(*flag)]),
         }
     }
-    let digest: [u8; 32] = hash.finalize().into();
-    digest
-        .first_chunk()
-        .map_or(0, |first| u64::from_be_bytes(*first))
+    hash
 }

@@ -160,6 +160,8 @@ impl Answer {
 pub struct Client {
     http: reqwest::Client,
     base_url: Url,
+    /// `/v2/members`, to which an id is added for each update.
+    members: Url,
     timeout: Duration,
 }
 
@@ -202,6 +204,7 @@ impl Client {
         let http = builder.build().map_err(|error| build(&error))?;
         Ok(Self {
             http,
+            members: below(&base_url, "/v2/members"),
             base_url,
             timeout: options.timeout,
         })
@@ -255,10 +258,7 @@ impl Client {
     }
 
     fn url(&self, path: &str) -> Url {
-        let mut url = self.base_url.clone();
-        let base = self.base_url.path().trim_end_matches('/');
-        url.set_path(&format!("{base}{path}"));
-        url
+        below(&self.base_url, path)
     }
 
     fn request_url(&self, request: Request<'_>) -> Url {
@@ -292,7 +292,7 @@ impl Client {
                 url
             }
             Request::Member { id } | Request::Update { id, .. } => {
-                let mut url = self.url("/v2/members");
+                let mut url = self.members.clone();
                 // An id is opaque: one segment, whatever it holds.
                 if let Ok(mut segments) = url.path_segments_mut() {
                     segments.push(id);
@@ -361,6 +361,13 @@ impl Client {
             AttemptError::Lost(text)
         }
     }
+}
+
+/// `base` with `path` behind its own.
+fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
+    url
 }
 
 /// An error's message with those of its causes, the repeated ones left out.

@@ -1,0 +1,113 @@
+//! The parts of a row's way, each by itself: parsing, the directory, the difference. `cargo bench --bench parts`.
+
+#![expect(clippy::expect_used, reason = "it is a benchmark")]
+
+use std::hint::black_box;
+use std::io::Write;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use sigma_bulk::change::{Field, Member, Value, Values, diff};
+use sigma_bulk::directory::{Directory, Key};
+use sigma_bulk::input::{Names, Rows, Table, preflight};
+
+const ROWS: u32 = 10_000;
+
+fn csv() -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    writeln!(file, "Email,First Name,Last Name,Member Type,isArchived").expect("written");
+    for n in 0..ROWS {
+        writeln!(file, "user{n:06}@example.com,First{n},Last{n},Viewer,false").expect("written");
+    }
+    file
+}
+
+fn member(n: u32) -> Member {
+    let values: Values = [
+        (
+            Field::Email,
+            Value::text(&format!("user{n:06}@example.com")),
+        ),
+        (Field::FirstName, Value::text("First")),
+        (Field::LastName, Value::text("Last")),
+        (Field::MemberType, Value::text("Viewer")),
+        (Field::IsArchived, Value::Flag(false)),
+    ]
+    .into_iter()
+    .collect();
+    Member {
+        id: format!("{n:022}").into(),
+        values,
+    }
+}
+
+fn parsing(criterion: &mut Criterion) {
+    let file = csv();
+    let open = || Table::open("bench", file.path(), None, None).expect("a table");
+    let mut group = criterion.benchmark_group("parsing");
+    group.throughput(Throughput::Elements(ROWS.into()));
+    group.bench_function("rows", |bench| {
+        bench.iter(|| {
+            let mut table = open();
+            while let Some(row) = table.next_entry().expect("right") {
+                black_box(row);
+            }
+        });
+    });
+    group.bench_function("preflight", |bench| {
+        bench.iter(|| {
+            preflight("bench", || Ok(Rows::Csv(Box::new(open()))))
+                .expect("right")
+                .rows
+        });
+    });
+    group.finish();
+}
+
+fn directory(criterion: &mut Criterion) {
+    let mut names = Names::default();
+    for n in 0..ROWS {
+        names.intern(&format!("user{n:06}@example.com"));
+    }
+    let members: Vec<Member> = (0..2 * ROWS).map(member).collect();
+    let mut group = criterion.benchmark_group("directory");
+    group.throughput(Throughput::Elements(u64::from(2 * ROWS)));
+    group.bench_function("insert, half of them named", |bench| {
+        bench.iter(|| {
+            let mut directory = Directory::new(Key::Email, &Field::ALL);
+            for member in &members {
+                directory.insert(&names, member.email(), member);
+            }
+            directory
+        });
+    });
+    let mut directory = Directory::new(Key::Email, &Field::ALL);
+    for member in &members {
+        directory.insert(&names, member.email(), member);
+    }
+    group.throughput(Throughput::Elements(ROWS.into()));
+    group.bench_function("find", |bench| {
+        bench.iter(|| {
+            for id in names.ids() {
+                black_box(directory.find(id, names.text(id)));
+            }
+        });
+    });
+    group.finish();
+}
+
+fn diffing(criterion: &mut Criterion) {
+    let member = member(1);
+    let wanted: Values = [
+        (Field::FirstName, Value::text("Another")),
+        (Field::MemberType, Value::text("viewer")),
+        (Field::IsArchived, Value::Flag(false)),
+    ]
+    .into_iter()
+    .collect();
+    criterion.bench_function("diff", |bench| {
+        bench.iter(|| diff(black_box(&member), black_box(&wanted), false));
+    });
+}
+
+criterion_group!(benches, parsing, directory, diffing);
+criterion_main!(benches);
