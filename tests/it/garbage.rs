@@ -172,3 +172,129 @@ fn control_characters_from_a_server_or_a_file_are_not_printed() {
     let ran = bench.update(&api, csv, &["--dry-run", "-v"]).exits(1);
     assert!(ran.stdout.contains("\\u{1b}"), "{}", ran.stdout);
 }
+
+/// A server that answers with these bodies: for the token, whoami, the listing, one member, and its update.
+struct Scripted {
+    url: String,
+    _runtime: tokio::runtime::Runtime,
+}
+
+const TOKEN: &str = r#"{"access_token":"t","expires_in":3600}"#;
+const WHOAMI: &str = r#"{"userId":"u","organizationId":"o"}"#;
+const MEMBER: &str =
+    r#"{"memberId":"id1","email":"user1@x.org","firstName":"A","memberType":"Viewer"}"#;
+const LIST: &str =
+    r#"{"entries":[{"memberId":"id1","email":"user1@x.org","firstName":"First"}],"nextPage":null}"#;
+
+impl Scripted {
+    fn start(bodies: [&'static str; 5]) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let [token, whoami, list, member, update] = bodies;
+        let answer = |body: &'static str| move || async move { body };
+        let router = axum::Router::new()
+            .route("/v2/auth/token", axum::routing::post(answer(token)))
+            .route("/v2/whoami", axum::routing::get(answer(whoami)))
+            .route("/v2.1/members", axum::routing::get(answer(list)))
+            .route(
+                "/v2/members/{id}",
+                axum::routing::get(answer(member)).patch(answer(update)),
+            );
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+            .unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        runtime.spawn(async move { axum::serve(listener, router).await });
+        Self {
+            url,
+            _runtime: runtime,
+        }
+    }
+
+    /// What an update of one member comes to: the exit code, and the outcome if there is one.
+    fn update(&self, mode: &str) -> (Option<i32>, Option<String>) {
+        let bench = Bench::new();
+        bench.write("input.csv", CSV);
+        let ran = bench.run(&bench.update_words(&self.url, &["--retries", "0", "--lookup", mode]));
+        let outcome = bench
+            .path("run/results.csv")
+            .exists()
+            .then(|| bench.outcomes().remove(0));
+        assert!(
+            ran.code == Some(0) || !ran.stderr.is_empty(),
+            "a message says why"
+        );
+        (ran.code, outcome)
+    }
+}
+
+#[test]
+fn wrong_types_missing_fields_and_other_documents_are_never_a_success() {
+    let broken = [
+        "",
+        "{",
+        "null",
+        "[]",
+        "{}",
+        "42",
+        "\"text\"",
+        "[{}]",
+        "<html></html>",
+        r#"{"memberId":{"a":1},"entries":7,"access_token":[],"userId":5,"organizationId":{}}"#,
+        r#"{"memberId":"id1","email":[],"firstName":"A","entries":[{"memberId":null}],"nextPage":{},"access_token":null}"#,
+        r#"{"memberId":"id1","isArchived":"no","entries":[{"memberId":"id1","isArchived":3}]}"#,
+    ];
+    for body in broken {
+        // No token, or no listing: nothing was sent.
+        let (code, outcome) =
+            Scripted::start([body, WHOAMI, LIST, MEMBER, MEMBER]).update("directory");
+        assert_eq!((code, outcome), (Some(3), None), "token {body}");
+        let (code, outcome) =
+            Scripted::start([TOKEN, WHOAMI, body, MEMBER, MEMBER]).update("directory");
+        assert!(
+            code == Some(3) || outcome.as_deref() == Some("not_found"),
+            "listing {body}: {code:?} {outcome:?}"
+        );
+        // Who the credentials belong to is not needed.
+        let (code, _) = Scripted::start([TOKEN, body, LIST, MEMBER, MEMBER]).update("directory");
+        assert_eq!(code, Some(0), "whoami {body}");
+        // A look-up that can't be read is a failed row; an update is settled by reading the member.
+        let (code, outcome) = Scripted::start([TOKEN, WHOAMI, body, MEMBER, MEMBER]).update("each");
+        let outcome = outcome.unwrap_or_default();
+        assert!(
+            code == Some(1) && ["failed", "not_found"].contains(&&*outcome),
+            "look-up {body}: {outcome}"
+        );
+        let (code, outcome) =
+            Scripted::start([TOKEN, WHOAMI, LIST, MEMBER, body]).update("directory");
+        assert_eq!(
+            (code, outcome.as_deref()),
+            (Some(0), Some("updated")),
+            "update {body}"
+        );
+        let (code, outcome) =
+            Scripted::start([TOKEN, WHOAMI, LIST, body, body]).update("directory");
+        assert_eq!(
+            (code, outcome.as_deref()),
+            (Some(1), Some("unknown")),
+            "update and member {body}"
+        );
+    }
+}
+
+#[test]
+fn a_member_that_does_not_bear_the_values_is_no_success() {
+    let other = r#"{"memberId":"id1","email":"user1@x.org","firstName":"Other"}"#;
+    let answer = Scripted::start([TOKEN, WHOAMI, LIST, other, other]).update("directory");
+    assert_eq!(answer, (Some(1), Some("failed".to_owned())));
+}
+
+#[test]
+fn a_cursor_that_repeats_is_noticed() {
+    let round = r#"{"entries":[],"nextPage":"same"}"#;
+    let answer = Scripted::start([TOKEN, WHOAMI, round, MEMBER, MEMBER]).update("directory");
+    assert_eq!(answer, (Some(3), None));
+}
