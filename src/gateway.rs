@@ -1,8 +1,8 @@
-//! The one door through which every request goes: token, slot, turn, attempt, and the next try.
+//! The one door through which every request goes: token, turn, attempt, and the next try.
 //!
-//! A slot is one request under way, a turn is the pacer's leave. Both are taken anew for each try, and tokens take
-//! them too, so that `--concurrency` and `--rate` hold for everything that is sent. Nobody who holds a slot waits
-//! for a token: a token's own request needs one.
+//! A turn is the pacer's leave, for one request under way. It is taken anew for each try, and tokens take one too, so
+//! that `--concurrency` and `--rate` hold for everything that is sent. Nobody who has a turn waits for a token: a
+//! token's own request needs one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::pace::Pacer;
+use crate::pace::{Leave, Pacer};
 use crate::retry::{Class, Decision, Tries, classify};
 use crate::sigma::{Answer, AttemptError, Client, Request, Token};
 use crate::stop::Stop;
@@ -41,8 +40,6 @@ pub struct Credentials {
 /// How requests are made.
 #[derive(Clone, Copy, Debug)]
 pub struct GatewayOptions {
-    /// Requests under way at once.
-    pub concurrency: usize,
     /// Tries after the first.
     pub retries: u32,
 }
@@ -159,7 +156,6 @@ pub struct Gateway {
     credentials: Credentials,
     options: GatewayOptions,
     pacer: Pacer,
-    slots: Semaphore,
     bearer: Mutex<Option<Bearer>>,
     /// When the last token was asked for. Who holds it renews; the others wait for that one renewal.
     renewal: tokio::sync::Mutex<Option<Instant>>,
@@ -182,7 +178,6 @@ impl Gateway {
             credentials,
             options,
             pacer,
-            slots: Semaphore::new(options.concurrency),
             bearer: Mutex::new(None),
             renewal: tokio::sync::Mutex::new(None),
             stats: Arc::default(),
@@ -235,19 +230,19 @@ impl Gateway {
                 () = self.stop.raised() => Err(Cause::Stopped),
                 ready = self.ready(refused) => ready,
             };
-            let (bearer, slot) =
+            let (bearer, leave) =
                 waited.map_err(|cause| failure(cause, attempts, may_be_applied))?;
             let result = self.client.attempt(request, &bearer.header).await;
-            drop(slot);
+            self.tell(
+                leave,
+                result.as_ref().map(|answer| answer.status),
+                attempts > 0,
+            );
             attempts += 1;
             let error = match result {
-                Ok(answer) => {
-                    self.stats.count(Some(answer.status), attempts > 1);
-                    return Ok(Reply { answer, attempts });
-                }
+                Ok(answer) => return Ok(Reply { answer, attempts }),
                 Err(error) => error,
             };
-            self.stats.count(error.status(), attempts > 1);
             tracing::debug!(request = request.name(), attempt = attempts, error = %self.without_secrets(&error.to_string()), "attempt failed");
             may_be_applied |= error.may_be_applied();
             let class = classify(&error, request.is_update());
@@ -256,14 +251,10 @@ impl Gateway {
                 refused = Some(bearer.generation);
                 continue;
             }
-            if let Class::RetryAfter(wait) = class {
-                self.pacer.pause(wait);
-            }
             match tries.decide(class) {
                 Decision::GiveUp => {
                     return Err(failure(Cause::Attempt(error), attempts, may_be_applied));
                 }
-                Decision::AgainAfterPause(wait) => self.pacer.pause(wait),
                 Decision::Again(delay) => tokio::select! {
                     () = sleep(delay) => {}
                     () = self.stop.raised() => {}
@@ -290,8 +281,10 @@ impl Gateway {
                 .bearer(None)
                 .await
                 .map_err(|cause| failure(cause, 0, false))?;
-            self.attempt(request, &bearer, false)
-                .await
+            let leave = self.pacer.turn().await;
+            let result = self.client.attempt(request, &bearer.header).await;
+            self.tell(leave, result.as_ref().map(|answer| answer.status), false);
+            result
                 .map(|answer| Reply {
                     answer,
                     attempts: 1,
@@ -301,43 +294,38 @@ impl Gateway {
         timeout(LAST_LOOK, once).await.unwrap_or(Err(stopped))
     }
 
-    /// A token, a slot and a turn, all at once: a token that expired while the others were waited for is renewed.
-    async fn ready(
-        &self,
-        refused: Option<u64>,
-    ) -> Result<(Bearer, tokio::sync::SemaphorePermit<'_>), Cause> {
+    /// A token and a turn at once: a token that expired while the turn was waited for is renewed.
+    async fn ready(&self, refused: Option<u64>) -> Result<(Bearer, Leave<'_>), Cause> {
         let mut renewals = 0;
         loop {
             let bearer = self.bearer(refused).await?;
-            let slot = self.slots.acquire().await.map_err(|_| Cause::Stopped)?;
-            self.pacer.turn().await;
+            let leave = self.pacer.turn().await;
             // Where tokens live shorter than requests wait, the API has the last word.
             if Instant::now() < bearer.expires_at || renewals == FRESH_TOKENS {
-                return Ok((bearer, slot));
+                return Ok((bearer, leave));
             }
             renewals += 1;
         }
     }
 
-    async fn attempt(
-        &self,
-        request: Request<'_>,
-        bearer: &Bearer,
-        again: bool,
-    ) -> Result<Answer, AttemptError> {
-        let _slot = self
-            .slots
-            .acquire()
-            .await
-            .map_err(|e| AttemptError::Request(e.to_string()))?;
-        self.pacer.turn().await;
-        let result = self.client.attempt(request, &bearer.header).await;
-        let status = match &result {
-            Ok(answer) => Some(answer.status),
-            Err(error) => error.status(),
-        };
+    /// Tells the pacer and the statistics what became of a request.
+    fn tell(&self, leave: Leave<'_>, result: Result<u16, &AttemptError>, again: bool) {
+        match result {
+            Ok(_) | Err(AttemptError::Unreadable { .. }) => leave.answered(),
+            Err(AttemptError::Status(error)) if error.status == 429 => {
+                leave.refused(error.retry_after);
+            }
+            Err(AttemptError::Status(error)) => {
+                leave.answered();
+                if let Some(wait) = error.retry_after {
+                    self.pacer.pause(wait);
+                }
+            }
+            // Nobody knows how long it would have taken.
+            Err(_) => drop(leave),
+        }
+        let status = result.map_or_else(AttemptError::status, Some);
         self.stats.count(status, again);
-        result
     }
 
     fn current(&self) -> Option<Bearer> {
@@ -373,18 +361,16 @@ impl Gateway {
             if let Some(last) = *last_call {
                 sleep_until(last + TOKEN_SPACING).await;
             }
-            let slot = self.slots.acquire().await.map_err(|_| Cause::Stopped)?;
-            self.pacer.turn().await;
+            let leave = self.pacer.turn().await;
             let asked_at = Instant::now();
             *last_call = Some(asked_at);
             let result = self
                 .client
                 .token(&self.credentials.id, &self.credentials.secret)
                 .await;
-            drop(slot);
+            self.tell(leave, result.as_ref().map(|_| 200), again);
             let error = match result {
                 Ok(token) => {
-                    self.stats.count(Some(200), again);
                     let generation = current.as_ref().map_or(0, |bearer| bearer.generation + 1);
                     let bearer = new_bearer(&token, asked_at, generation).map_err(Cause::SignIn)?;
                     *self.bearer.lock().unwrap_or_else(PoisonError::into_inner) =
@@ -394,7 +380,6 @@ impl Gateway {
                 }
                 Err(error) => error,
             };
-            self.stats.count(error.status(), again);
             again = true;
             let class = match classify(&error, false) {
                 Class::Unauthorized => Class::Final,
@@ -402,7 +387,6 @@ impl Gateway {
             };
             match tries.decide(class) {
                 Decision::GiveUp => return Err(Cause::SignIn(error)),
-                Decision::AgainAfterPause(wait) => self.pacer.pause(wait),
                 Decision::Again(delay) => sleep(delay).await,
             }
         }

@@ -24,8 +24,6 @@ const JITTER: f64 = 0.5;
 pub enum Class {
     /// Another try may do better.
     Transient,
-    /// The API is asked too much: all workers pause.
-    Throttled,
     /// The API named the time for which all workers pause.
     RetryAfter(Duration),
     /// The token is not taken: another one may be.
@@ -48,8 +46,7 @@ pub fn classify(error: &AttemptError, is_update: bool) -> Class {
         AttemptError::Status(error) => match (error.status, error.retry_after) {
             (401, _) => Class::Unauthorized,
             (408 | 429 | 500 | 502 | 503 | 504, Some(wait)) => Class::RetryAfter(wait),
-            (429, None) => Class::Throttled,
-            (408 | 500 | 502 | 503 | 504, None) => Class::Transient,
+            (408 | 429 | 500 | 502 | 503 | 504, None) => Class::Transient,
             _ => Class::Final,
         },
         AttemptError::Unreadable { .. }
@@ -63,8 +60,6 @@ pub fn classify(error: &AttemptError, is_update: bool) -> Class {
 pub enum Decision {
     /// Try again after this.
     Again(Duration),
-    /// Try again, and let all workers pause for this first.
-    AgainAfterPause(Duration),
     /// It stays failed.
     GiveUp,
 }
@@ -96,14 +91,13 @@ impl Tries {
     /// What to do after an attempt that failed so. (What an unauthorized one needs is a token, not a delay.)
     pub fn decide(&mut self, class: Class) -> Decision {
         if matches!(class, Class::Final | Class::Unauthorized) || self.left == 0 {
-            // A pause that the API asked for holds for the others all the same.
             return Decision::GiveUp;
         }
         self.left -= 1;
         let delay = self.delays.next_backoff().unwrap_or(LONGEST_DELAY);
         match class {
-            Class::RetryAfter(wait) => Decision::AgainAfterPause(wait),
-            Class::Throttled => Decision::AgainAfterPause(delay),
+            // The pacer holds all workers for so long, this one too.
+            Class::RetryAfter(_) => Decision::Again(Duration::ZERO),
             _ => Decision::Again(delay),
         }
     }
@@ -159,12 +153,11 @@ mod tests {
     }
 
     #[test]
-    fn what_the_api_asks_for_is_what_all_wait() {
-        let mut tries = Tries::new(1);
+    fn what_the_api_asks_for_is_the_pacers_to_wait() {
         let wait = Duration::from_secs(42);
         assert_eq!(
-            tries.decide(Class::RetryAfter(wait)),
-            Decision::AgainAfterPause(wait)
+            Tries::new(1).decide(Class::RetryAfter(wait)),
+            Decision::Again(Duration::ZERO)
         );
         assert_eq!(Tries::new(1).decide(Class::Final), Decision::GiveUp);
     }

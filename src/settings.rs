@@ -26,22 +26,52 @@ const PREFIX: &str = "SIGMA_BULK_";
 /// The largest concurrency that makes sense: connections of one process to one host.
 const MOST_AT_ONCE: usize = 1024;
 
-/// A ceiling of requests a second.
+/// How fast requests may go.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rate(pub f64);
+pub enum Rate {
+    /// As fast as the API bears, which is found out from a gentle start on.
+    Auto,
+    /// At most so many requests a second, and no more than the API bears; 0 is no ceiling.
+    Ceiling(f64),
+}
 
 impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim().eq_ignore_ascii_case("auto") {
+            return Ok(Self::Auto);
+        }
         text.trim()
             .parse()
             .ok()
             .filter(|rate: &f64| rate.is_finite() && (0.0..=1_000_000.0).contains(rate))
-            .map(Self)
+            .map(Self::Ceiling)
             .ok_or_else(|| {
-                format!("\"{text}\" is no rate: write requests a second (20), or 0 for no limit")
+                format!(
+                    "\"{text}\" is no rate: write auto, requests a second (20), or 0 for no ceiling"
+                )
             })
+    }
+}
+
+/// A share of what the API bears, over 0 up to 1; written `60%` or `0.6`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share(pub f64);
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| text.trim().parse::<f64>().ok();
+        let share = match text.trim().strip_suffix('%') {
+            Some(percent) => number(percent).map(|percent| percent / 100.0),
+            None => number(text),
+        };
+        share
+            .filter(|share| *share > 0.0 && *share <= 1.0)
+            .map(Self)
+            .ok_or_else(|| format!("\"{text}\" is no share: write 60%"))
     }
 }
 
@@ -240,10 +270,14 @@ layer! {
     /// Requests under way at once
     #[arg(long, value_name = "N", help_heading = "How fast")]
     concurrency: usize,
-    /// The most requests a second; 0 is no limit
-    #[arg(long, value_name = "N", help_heading = "How fast")]
+    /// As fast as the API bears (auto), at most N requests a second, or no ceiling (0)
+    #[arg(long, value_name = "N|auto", help_heading = "How fast")]
     #[serde(deserialize_with = "parsed")]
     rate: Rate,
+    /// The share of what the API bears that is used; the rest is left to others
+    #[arg(long, value_name = "N%", help_heading = "How fast")]
+    #[serde(deserialize_with = "parsed")]
+    max_capacity: Share,
     /// Tries after the first
     #[arg(long, value_name = "N", help_heading = "How fast")]
     retries: u32,
@@ -466,6 +500,7 @@ pub struct Settings {
     pub lookup: LookupMode,
     pub concurrency: usize,
     pub rate: Rate,
+    pub max_capacity: f64,
     pub retries: u32,
     pub timeout: Duration,
     pub abort_on_update_fail: bool,
@@ -518,6 +553,7 @@ impl Settings {
             lookup: need!(lookup),
             concurrency: need!(concurrency),
             rate: need!(rate),
+            max_capacity: need!(max_capacity).0,
             retries: need!(retries),
             timeout: need!(timeout).0,
             abort_on_update_fail: need!(abort_on_update_fail),
@@ -613,7 +649,10 @@ mod tests {
     #[test]
     fn the_example_holds_every_setting_with_its_real_default() {
         let settings = Settings::from_layers(Layer::default()).expect("the defaults are whole");
-        assert_eq!((settings.concurrency, settings.retries), (8, 5));
+        assert_eq!(
+            (settings.concurrency, settings.rate, settings.retries),
+            (32, Rate::Auto, 5)
+        );
         for name in Layer::names() {
             let stands = DEFAULTS.lines().any(|line| {
                 line.trim_start_matches("# ")
@@ -659,7 +698,7 @@ mod tests {
                 settings.rate,
                 settings.canary
             ),
-            (2, 3, Rate(4.0), 5)
+            (2, 3, Rate::Ceiling(4.0), 5)
         );
         assert_eq!(settings.client_id.as_deref(), Some("me"));
         assert!(settings.dry_run);

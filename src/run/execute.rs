@@ -22,6 +22,7 @@ use crate::output::{
     Lines, Plain, count, grouped, has_terminal, is_interactive, stdout_has_colour,
 };
 use crate::pace::Pacer;
+use crate::pace::search::SearchOptions;
 use crate::pipeline::canary::Canary;
 use crate::pipeline::limits::Limits;
 use crate::pipeline::producer::{Before, Producer};
@@ -37,7 +38,7 @@ use crate::report::reporter::{Reporter, ReporterOptions, Told};
 use crate::report::rundir::private_file;
 use crate::report::summary::{Ending, Summary, now, quoted};
 use crate::sandbox::{self, Sandbox};
-use crate::settings::Settings;
+use crate::settings::{Rate, Settings};
 use crate::sigma::{AttemptError, Client, ClientOptions, Identity, Request, TypesPage};
 use crate::stop::{Stop, StopReason};
 
@@ -195,10 +196,18 @@ fn gateway(settings: &Settings, base_url: String, stop: &Arc<Stop>) -> Result<Ga
         ca_cert: settings.ca_cert.clone(),
     })?;
     let options = GatewayOptions {
-        concurrency: settings.concurrency,
         retries: settings.retries,
     };
-    let pacer = Pacer::new(Some(settings.rate.0));
+    let pacer = Pacer::new(&SearchOptions {
+        ceiling: match settings.rate {
+            Rate::Ceiling(rate) if rate > 0.0 => Some(rate),
+            _ => None,
+        },
+        // Who names a rate, or none, knows the API.
+        gentle_start: settings.rate == Rate::Auto,
+        max_capacity: settings.max_capacity,
+        most_at_once: settings.concurrency,
+    });
     Ok(Gateway::new(
         client,
         settings.credentials()?,

@@ -1,0 +1,682 @@
+//! Hours of run in virtual time: the search and a pacer against APIs of every kind. Discrete events, deterministic.
+//!
+//! `cargo test --release simulation -- --ignored --nocapture` prints the tables; `RUN` sets the seconds of run, `MOST` the
+//! requests of it, `JITTER` the share by which latencies vary.
+
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    clippy::print_stdout,
+    clippy::too_many_lines,
+    reason = "test-only arithmetic on small numbers; the tables are printed"
+)]
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use super::{Search, SearchOptions};
+
+/// xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn unit(&mut self) -> f64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Uniform around `mean`, by up to the share `jitter`.
+    fn around(&mut self, mean: f64, jitter: f64) -> f64 {
+        mean * (1.0 + jitter * (2.0 * self.unit() - 1.0))
+    }
+}
+
+/// Requests a second, over the run.
+#[derive(Debug, Clone, Copy)]
+enum Limit {
+    Steady(f64),
+    /// At this second, from one to the other.
+    Step(f64, f64, f64),
+    /// Every so many seconds, from one to the other and back.
+    Alternating(f64, f64, f64),
+}
+
+impl Limit {
+    fn at(self, time: f64) -> f64 {
+        match self {
+            Self::Steady(limit) => limit,
+            Self::Step(at, before, after) => {
+                if time < at {
+                    before
+                } else {
+                    after
+                }
+            }
+            Self::Alternating(every, one, other) => {
+                if ((time / every) as u64).is_multiple_of(2) {
+                    one
+                } else {
+                    other
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// A token bucket that holds so many seconds' worth.
+    Bucket(f64),
+    /// A token bucket that holds one token.
+    Strict,
+    /// A fixed window of so many seconds.
+    Window(f64),
+    /// Refuses nothing.
+    Free,
+}
+
+const KINDS: [(&str, Kind); 5] = [
+    ("bucket of 1 s", Kind::Bucket(1.0)),
+    ("bucket of 10 s", Kind::Bucket(10.0)),
+    ("window of 1 s", Kind::Window(1.0)),
+    ("window of 10 s", Kind::Window(10.0)),
+    ("window of 60 s", Kind::Window(60.0)),
+];
+
+const LIMITS: [f64; 7] = [5.0, 20.0, 50.0, 100.0, 333.0, 1000.0, 2000.0];
+
+#[derive(Debug, Clone)]
+struct Scenario {
+    limit: Limit,
+    kind: Kind,
+    retry_after: bool,
+    /// Seconds, there and back.
+    latency: f64,
+    /// By what share the latency of each way varies.
+    jitter: f64,
+    /// The share of the limit that another client asks for.
+    other: f64,
+    /// Requests a second that one queue serves, each taking an exponential time.
+    service: Option<f64>,
+    /// Seconds.
+    run: f64,
+    options: SearchOptions,
+}
+
+impl Scenario {
+    /// As many at once as twice the limit needs, at least the default.
+    fn new(limit: f64, kind: Kind, retry_after: bool, latency: f64) -> Self {
+        let most_at_once = 32.max((limit * latency * 2.0) as usize);
+        Self {
+            limit: Limit::Steady(limit),
+            kind,
+            retry_after,
+            latency,
+            jitter: 0.1,
+            other: 0.0,
+            service: None,
+            run: 3600.0,
+            options: SearchOptions {
+                ceiling: None,
+                gentle_start: true,
+                max_capacity: 1.0,
+                most_at_once,
+            },
+        }
+    }
+
+    /// No limit but what one queue serves, if anything.
+    fn free(service: Option<f64>, latency: f64, most_at_once: usize, jitter: f64) -> Self {
+        let free = Self::new(1e9, Kind::Free, false, latency);
+        let options = SearchOptions {
+            most_at_once,
+            ..free.options
+        };
+        Self {
+            service,
+            jitter,
+            run: 600.0,
+            options,
+            ..free
+        }
+    }
+}
+
+struct Api {
+    kind: Kind,
+    tokens: f64,
+    filled: f64,
+    window: u64,
+    used: f64,
+}
+
+impl Api {
+    /// Takes one request; or the seconds until it would.
+    fn take(&mut self, now: f64, limit: f64) -> Result<(), f64> {
+        let burst = match self.kind {
+            Kind::Free => return Ok(()),
+            Kind::Window(length) => {
+                let window = (now / length) as u64;
+                if window != self.window {
+                    self.window = window;
+                    self.used = 0.0;
+                }
+                if self.used + 1.0 > length * limit + 1e-9 {
+                    return Err((window + 1) as f64 * length - now);
+                }
+                self.used += 1.0;
+                return Ok(());
+            }
+            Kind::Bucket(seconds) => (seconds * limit).max(1.0),
+            Kind::Strict => 1.0,
+        };
+        self.tokens = (self.tokens + (now - self.filled) * limit).min(burst);
+        self.filled = now;
+        if self.tokens < 1.0 - 1e-9 {
+            return Err((1.0 - self.tokens) / limit);
+        }
+        self.tokens -= 1.0;
+        Ok(())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Outcome {
+    sent: u64,
+    accepted: u64,
+    refused: u64,
+    /// What the API would have accepted in the run.
+    capacity: f64,
+    /// Seconds.
+    mean_latency: f64,
+    mean_at_once: f64,
+}
+
+impl Outcome {
+    /// Percent.
+    fn reached(&self) -> f64 {
+        100.0 * self.accepted as f64 / self.capacity
+    }
+
+    /// Percent.
+    fn refused(&self) -> f64 {
+        100.0 * self.refused as f64 / (self.sent as f64).max(1.0)
+    }
+
+    #[track_caller]
+    fn assert(&self, reached: f64, refused: f64, what: &str) {
+        assert!(
+            self.reached() >= reached,
+            "{what}: reached {:.1}% of {reached}%",
+            self.reached()
+        );
+        assert!(
+            self.refused() <= refused,
+            "{what}: refused {:.2}% of {refused}%",
+            self.refused()
+        );
+    }
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
+enum Event {
+    Arrives {
+        sent: u64,
+    },
+    Answers {
+        sent: u64,
+        refused: bool,
+        retry_after: u64,
+    },
+}
+
+fn nanoseconds(seconds: f64) -> u64 {
+    (seconds * 1e9) as u64
+}
+
+fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
+}
+
+fn run(scenario: &Scenario) -> Outcome {
+    watch(scenario, |_, _| {})
+}
+
+/// Runs it, and shows the search about once a second.
+fn watch(scenario: &Scenario, mut look: impl FnMut(f64, &Search)) -> Outcome {
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let mut search = Search::new(&scenario.options);
+    let mut api = Api {
+        kind: scenario.kind,
+        tokens: f64::INFINITY,
+        filled: 0.0,
+        window: 0,
+        used: 0.0,
+    };
+    let mut events: BinaryHeap<Reverse<(u64, u64, Event)>> = BinaryHeap::new();
+    let mut outcome = Outcome::default();
+    let end = nanoseconds(scenario.run);
+    let (mut now, mut due, mut number, mut under_way) = (0_u64, 0_u64, 0_u64, 0_usize);
+    let mut other_next = if scenario.other > 0.0 {
+        0.0
+    } else {
+        f64::INFINITY
+    };
+    let (mut other_taken, mut offered, mut served_until, mut latencies, mut looked) =
+        (0.0, 0.0, 0.0_f64, 0.0, 0.0);
+    let (mut answered, mut at_once) = (0_u64, 0.0);
+    loop {
+        let sends_at = (under_way < search.at_once()).then(|| {
+            due = due.max(
+                search
+                    .hold_until()
+                    .map_or(0, |until| until.as_nanos() as u64),
+            );
+            due.max(now)
+        });
+        let happens_at = events.peek().map_or(u64::MAX, |Reverse((at, _, _))| *at);
+        let next = sends_at.unwrap_or(u64::MAX).min(happens_at).min(end);
+        offered += scenario.limit.at(seconds(now)) * seconds(next - now);
+        at_once += search.at_once() as f64 * seconds(next - now);
+        now = next;
+        if now == end {
+            break;
+        }
+        let time = seconds(now);
+        if time >= looked {
+            look(time, &search);
+            looked = time + 1.0;
+        }
+        number += 1;
+        if sends_at == Some(now) {
+            // GCRA: at most 0.1 s of lateness is caught up.
+            let gap = search.rate().map_or(0, |rate| nanoseconds(1.0 / rate));
+            due = due.max(now.saturating_sub(100_000_000)) + gap;
+            under_way += 1;
+            outcome.sent += 1;
+            search.sent(Duration::from_nanos(now));
+            let there = nanoseconds(random.around(scenario.latency / 2.0, scenario.jitter));
+            events.push(Reverse((now + there, number, Event::Arrives { sent: now })));
+            continue;
+        }
+        let Some(Reverse((_, _, event))) = events.pop() else {
+            break;
+        };
+        match event {
+            Event::Arrives { sent } => {
+                let limit = scenario.limit.at(time);
+                while other_next <= time {
+                    other_taken += f64::from(u8::from(api.take(other_next, limit).is_ok()));
+                    other_next += random.around(1.0 / (scenario.other * limit), 0.5);
+                }
+                let back = random.around(scenario.latency / 2.0, scenario.jitter);
+                let (done, event) = match api.take(time, limit) {
+                    Ok(()) => {
+                        outcome.accepted += 1;
+                        if let Some(service) = scenario.service {
+                            served_until =
+                                served_until.max(time) - random.unit().max(1e-9).ln() / service;
+                        }
+                        (
+                            served_until.max(time),
+                            Event::Answers {
+                                sent,
+                                refused: false,
+                                retry_after: 0,
+                            },
+                        )
+                    }
+                    Err(wait) => {
+                        outcome.refused += 1;
+                        let retry_after = if scenario.retry_after {
+                            wait.ceil().max(1.0) as u64
+                        } else {
+                            0
+                        };
+                        (
+                            time,
+                            Event::Answers {
+                                sent,
+                                refused: true,
+                                retry_after,
+                            },
+                        )
+                    }
+                };
+                events.push(Reverse((nanoseconds(done + back), number, event)));
+            }
+            Event::Answers {
+                sent,
+                refused,
+                retry_after,
+            } => {
+                under_way -= 1;
+                let latency = Duration::from_nanos(now - sent);
+                if refused {
+                    let retry_after = (retry_after > 0).then(|| Duration::from_secs(retry_after));
+                    search.refused(Duration::from_nanos(now), latency, retry_after);
+                } else {
+                    latencies += latency.as_secs_f64();
+                    answered += 1;
+                    search.answered(Duration::from_nanos(now), latency);
+                }
+            }
+        }
+    }
+    let most = scenario.options.most_at_once as f64 / scenario.latency;
+    let served = scenario.service.unwrap_or(f64::INFINITY).min(most) * scenario.run;
+    outcome.capacity = (offered - other_taken).min(served);
+    outcome.mean_latency = latencies / answered.max(1) as f64;
+    outcome.mean_at_once = at_once / scenario.run;
+    outcome
+}
+
+fn named(kind: &str, retry_after: bool) -> String {
+    format!("{kind}{}", if retry_after { ", told" } else { "" })
+}
+
+/// An hour, or as many requests as keep the tests quick.
+fn length(limit: f64, requests: f64) -> f64 {
+    f64::min(3600.0, requests / limit)
+}
+
+/// The goal: at least 95% of a limit that it wasn't told, with at most 1% of requests refused.
+#[test]
+fn reaches_95_percent_of_a_limit_it_was_not_told_with_1_percent_refused() {
+    for (kind, api) in KINDS {
+        for retry_after in [false, true] {
+            for (limit, requests) in [
+                (5.0, 18e3),
+                (20.0, 36e3),
+                (100.0, 60e3),
+                (333.0, 100e3),
+                (1000.0, 300e3),
+            ] {
+                let scenario = Scenario {
+                    run: length(limit, requests),
+                    ..Scenario::new(limit, api, retry_after, 0.05)
+                };
+                let outcome = run(&scenario);
+                outcome.assert(94.0, 1.0, &format!("{}, {limit}", named(kind, retry_after)));
+            }
+        }
+    }
+}
+
+/// Seconds after the limit changes, at 600 s, until the rate is (and stays for 10 s) between 85% and 105% of the new one.
+fn adapts(api: Kind, retry_after: bool, before: f64, after: f64, within: f64) -> f64 {
+    let limit = Limit::Step(600.0, before, after);
+    let scenario = Scenario {
+        limit,
+        run: 630.0 + within,
+        ..Scenario::new(before.max(after), api, retry_after, 0.05)
+    };
+    let mut since = None;
+    watch(&scenario, |time, search| {
+        let near = search
+            .rate()
+            .is_some_and(|rate| (0.85 * after..=1.05 * after).contains(&rate));
+        if time < 600.0 {
+            return;
+        }
+        since = if near {
+            since.or(Some(time))
+        } else {
+            since.filter(|since| time - since > 10.0)
+        };
+    });
+    since.map_or(f64::INFINITY, |since| since - 600.0)
+}
+
+#[test]
+fn follows_a_limit_that_changes() {
+    // Down, every second too fast is refused, so a window or two tell. Up, the next probe finds it, and that waits until it
+    // is paid for.
+    for (before, after, within) in [
+        (100.0, 50.0, 90.0),
+        (50.0, 100.0, 240.0),
+        (20.0, 200.0, 240.0),
+    ] {
+        for (kind, api) in KINDS {
+            // In windows of a minute each step of the search takes one.
+            let within = if matches!(api, Kind::Window(60.0)) {
+                within + 720.0
+            } else {
+                within
+            };
+            for retry_after in [false, true] {
+                let took = adapts(api, retry_after, before, after, within);
+                println!(
+                    "{before} to {after}, {}: {took:.0} s",
+                    named(kind, retry_after)
+                );
+                assert!(
+                    took <= within,
+                    "{before} to {after}, {}: {took:.0} s",
+                    named(kind, retry_after)
+                );
+            }
+        }
+    }
+}
+
+/// The windows of 1 s aren't here: they pass on all of the other's jitter, see the table.
+#[test]
+fn takes_what_another_client_leaves() {
+    for (kind, api) in KINDS
+        .into_iter()
+        .filter(|(_, api)| !matches!(api, Kind::Window(1.0)))
+    {
+        for retry_after in [false, true] {
+            let scenario = Scenario {
+                other: 0.3,
+                run: 900.0,
+                ..Scenario::new(50.0, api, retry_after, 0.05)
+            };
+            run(&scenario).assert(93.0, 1.0, &named(kind, retry_after));
+        }
+    }
+}
+
+#[test]
+fn each_way_to_ask_for_a_rate() {
+    let auto = SearchOptions {
+        ceiling: None,
+        gentle_start: true,
+        max_capacity: 1.0,
+        most_at_once: 32,
+    };
+    for (name, options, least, most) in [
+        (
+            "--rate 50",
+            SearchOptions {
+                ceiling: Some(50.0),
+                ..auto.clone()
+            },
+            49.5,
+            50.1,
+        ),
+        (
+            "--rate 200",
+            SearchOptions {
+                ceiling: Some(200.0),
+                ..auto.clone()
+            },
+            94.0,
+            106.0,
+        ),
+        (
+            "--rate 0",
+            SearchOptions {
+                gentle_start: false,
+                ..auto.clone()
+            },
+            94.0,
+            106.0,
+        ),
+        (
+            "--max-capacity 60%",
+            SearchOptions {
+                max_capacity: 0.6,
+                ..auto
+            },
+            57.0,
+            80.0,
+        ),
+    ] {
+        for (kind, api) in KINDS {
+            for retry_after in [false, true] {
+                let scenario = Scenario::new(100.0, api, retry_after, 0.05);
+                let outcome = run(&Scenario {
+                    options: options.clone(),
+                    run: 600.0,
+                    ..scenario
+                });
+                outcome.assert(least, 1.0, &format!("{name}, {}", named(kind, retry_after)));
+                assert!(
+                    outcome.reached() <= most,
+                    "{name}, {}: {:.1}%",
+                    named(kind, retry_after),
+                    outcome.reached()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn lowers_what_is_under_way_for_a_queue_and_for_nothing_else() {
+    // Requests a second served, seconds of latency besides, most at once, jitter; the most at once on average.
+    for (service, latency, most_at_once, jitter, at_once) in [
+        (None, 0.05, 32, 0.0, 32.0),
+        (None, 0.05, 32, 0.5, 32.0),
+        (None, 0.005, 32, 0.9, 32.0),
+        (None, 0.1, 256, 0.9, 256.0),
+        (Some(10.0), 0.05, 32, 0.5, 12.0),
+        (Some(100.0), 0.005, 32, 0.1, 12.0),
+        (Some(100.0), 0.05, 32, 0.1, 16.0),
+        (Some(1000.0), 0.02, 256, 0.1, 150.0),
+    ] {
+        let scenario = Scenario {
+            run: if service == Some(10.0) { 1200.0 } else { 120.0 },
+            ..Scenario::free(service, latency, most_at_once, jitter)
+        };
+        let outcome = run(&scenario);
+        let what = format!("{service:?} {latency} {most_at_once} {jitter}");
+        println!(
+            "{what}: {:.1}%, {:.1} at once, {:.0} ms",
+            outcome.reached(),
+            outcome.mean_at_once,
+            outcome.mean_latency * 1e3
+        );
+        outcome.assert(95.0, 0.0, &what);
+        assert!(
+            outcome.mean_at_once <= at_once,
+            "{what}: {:.1} at once",
+            outcome.mean_at_once
+        );
+    }
+}
+
+fn env(name: &str, default: f64) -> f64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(default)
+}
+
+fn row(name: &str, build: impl Fn(f64) -> Scenario) {
+    print!("{name:38}");
+    for limit in LIMITS {
+        let scenario = build(limit);
+        let run_for = env("RUN", 3600.0)
+            .min(env("MOST", 400e3) / limit)
+            .max(env("LEAST", 0.0));
+        let outcome = run(&Scenario {
+            jitter: env("JITTER", 0.1),
+            run: run_for,
+            ..scenario
+        });
+        let met = outcome.reached() >= 95.0 && outcome.refused() <= 1.0;
+        print!(
+            " {:5.1} {:4.2}{}",
+            outcome.reached(),
+            outcome.refused(),
+            if met { ' ' } else { '!' }
+        );
+    }
+    println!();
+}
+
+#[test]
+#[ignore = "prints the table"]
+fn table_of_limits() {
+    println!(
+        "{:38}{}",
+        "reached %, refused %; ! = goal missed",
+        LIMITS.map(|limit| format!("{limit:>12}")).concat()
+    );
+    for (kind, api) in KINDS.into_iter().chain([("burst of 1", Kind::Strict)]) {
+        for retry_after in [false, true] {
+            for latency in [0.005, 0.05, 0.2] {
+                row(
+                    &format!("{}, {} ms", named(kind, retry_after), latency * 1e3),
+                    |limit| Scenario::new(limit, api, retry_after, latency),
+                );
+            }
+        }
+    }
+    for (kind, api) in KINDS {
+        for retry_after in [false, true] {
+            row(
+                &format!("other client 30%, {}", named(kind, retry_after)),
+                |limit| Scenario {
+                    other: 0.3,
+                    ..Scenario::new(limit, api, retry_after, 0.05)
+                },
+            );
+        }
+    }
+}
+
+#[test]
+#[ignore = "prints the table"]
+fn table_of_changes() {
+    type Change = fn(f64) -> Limit;
+    let changes: [(&str, Change); 4] = [
+        ("halves after 10 min", |limit| {
+            Limit::Step(600.0, limit, limit / 2.0)
+        }),
+        ("doubles after 10 min", |limit| {
+            Limit::Step(600.0, limit / 2.0, limit)
+        }),
+        ("tenfold after 10 min", |limit| {
+            Limit::Step(600.0, limit / 10.0, limit)
+        }),
+        ("halves for 5 of 10 min", |limit| {
+            Limit::Alternating(300.0, limit, limit / 2.0)
+        }),
+    ];
+    println!(
+        "{:38}{}",
+        "reached %, refused %; ! = goal missed",
+        LIMITS.map(|limit| format!("{limit:>12}")).concat()
+    );
+    for (change, limits) in changes {
+        for (kind, api) in KINDS {
+            for retry_after in [false, true] {
+                row(
+                    &format!("{change}, {}", named(kind, retry_after)),
+                    |limit| Scenario {
+                        limit: limits(limit),
+                        ..Scenario::new(limit, api, retry_after, 0.05)
+                    },
+                );
+            }
+        }
+    }
+}
