@@ -4,11 +4,13 @@
 
 use std::hint::black_box;
 use std::io::Write;
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sigma_bulk::change::{Field, Member, Value, Values, diff};
 use sigma_bulk::directory::{Directory, Key};
 use sigma_bulk::input::{Names, Rows, Table, preflight};
+use sigma_bulk::pace::search::{Search, SearchOptions};
 
 const ROWS: u32 = 10_000;
 
@@ -109,5 +111,23 @@ fn diffing(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, parsing, directory, diffing);
+fn pacing(criterion: &mut Criterion) {
+    let mut search = Search::new(&SearchOptions {
+        ceiling: None,
+        gentle_start: true,
+        max_capacity: 1.0,
+        most_at_once: 32,
+    });
+    let mut now = Duration::ZERO;
+    criterion.bench_function("the rate's calculator, a request", |bench| {
+        bench.iter(|| {
+            now += Duration::from_micros(40);
+            search.sent(now);
+            search.answered(now + Duration::from_micros(30), Duration::from_micros(30));
+            black_box((search.rate(), search.at_once(), search.hold_until()))
+        });
+    });
+}
+
+criterion_group!(benches, parsing, directory, diffing, pacing);
 criterion_main!(benches);

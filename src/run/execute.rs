@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -94,7 +95,7 @@ async fn begin(
     job: &mut Job,
     resumed: Option<Resumed>,
 ) -> Result<Running, RunError> {
-    let started = Instant::now();
+    let mut started = Instant::now();
     let stop = Arc::new(Stop::default());
     listen(&stop, settings)?;
     let embedded = if job.head.base_url == EMBEDDED {
@@ -151,7 +152,10 @@ async fn begin(
             == job.head.rows as usize,
     };
     let ready = match preparing.prepare(&mut rules, is_resumed).await {
-        Ok(()) => true,
+        Ok(thought) => {
+            started += thought;
+            true
+        }
         // What is not begun is not attempted; all the rest is as with any other stop.
         Err(_) if stop.is_raised() => false,
         Err(error) => return Err(error),
@@ -274,9 +278,10 @@ struct Preparing<'a> {
 }
 
 impl Preparing<'_> {
-    async fn prepare(&self, rules: &mut Rules, is_resumed: bool) -> Result<(), RunError> {
+    /// Answers how long a person thought about it, which is not the run's time.
+    async fn prepare(&self, rules: &mut Rules, is_resumed: bool) -> Result<Duration, RunError> {
         if self.nothing_left {
-            return Ok(());
+            return Ok(Duration::ZERO);
         }
         if self.preflight.stray_companions > 0 {
             tracing::warn!(
@@ -300,7 +305,7 @@ impl Preparing<'_> {
         }
         let asks = !self.settings.yes && is_interactive();
         if is_resumed || self.settings.dry_run || !(counting || asks) {
-            return Ok(());
+            return Ok(Duration::ZERO);
         }
         let changes = if self.lookup.is_listed() || counting {
             Some(self.count_changes(rules)?)
@@ -315,10 +320,11 @@ impl Preparing<'_> {
                 count(changes, "member")
             )));
         }
+        let asked_at = Instant::now();
         if asks && !self.is_agreed(changes).await {
             return Err(RunError::Refused("nothing was sent".to_owned()));
         }
-        Ok(())
+        Ok(asked_at.elapsed())
     }
 
     fn not_listed(&self, error: &LookupError) -> RunError {

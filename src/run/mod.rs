@@ -101,7 +101,7 @@ pub fn command(cli: &Cli, args: &[OsString], output: &Output) -> Result<u8, RunE
     let layers = flags
         .over(Layer::from_environment(|name| std::env::var(name).ok())?)
         .over(file_layer(cli)?);
-    let settings = Settings::from_layers(layers)?;
+    let mut settings = Settings::from_layers(layers)?;
     init_log(&settings, output)?;
     if (context.flags.cloud.is_some() || context.flags.env.is_some())
         && context.flags.base_url.is_none()
@@ -114,18 +114,17 @@ pub fn command(cli: &Cli, args: &[OsString], output: &Output) -> Result<u8, RunE
             "--client-secret can be seen by everybody on this machine: set SIGMA_CLIENT_SECRET instead"
         );
     }
-    let code = runtime.block_on(async {
-        match &cli.command {
-            Command::Update { .. } => update(&context, settings).await,
-            Command::Resume {
-                dir, only_failed, ..
-            } => resume(&context, settings, dir, *only_failed).await,
-            Command::Undo { dir, .. } => undo(&context, settings, dir).await,
-            Command::Apply { plan, .. } => apply(&context, settings, plan).await,
-            Command::Report { dir, .. } => report(&context, &settings, dir),
-            Command::Sandbox(_) => Ok(0),
-        }
-    });
+    let job = match &cli.command {
+        Command::Update { .. } => update(&settings)?,
+        Command::Resume {
+            dir, only_failed, ..
+        } => resume(&context, &mut settings, dir, *only_failed)?,
+        Command::Undo { dir, .. } => undo(&context, &settings, dir)?,
+        Command::Apply { plan, .. } => apply(&context, &settings, plan)?,
+        Command::Report { dir, .. } => return report(&context, &settings, dir),
+        Command::Sandbox(_) => return Ok(0),
+    };
+    let code = runtime.block_on(execute(&context, settings, job));
     // A sync of the journal that hangs must not hold up the end.
     runtime.shutdown_background();
     code
@@ -199,9 +198,9 @@ fn init_log(settings: &Settings, output: &Output) -> Result<(), RunError> {
 async fn serve_sandbox(args: &sandbox::SandboxArgs, output: &Output) -> Result<u8, RunError> {
     let sandbox = Sandbox::start(args.addr(), args.config()?).await?;
     output.note(format_args!(
-        "The sandbox serves {} on {}; end it with Ctrl-C. Use it with --base-url {0:.0}{1}, or --env dev.",
+        "The sandbox serves {} on {url}; end it with Ctrl-C. Use it by --base-url {url}.",
         count(sandbox.member_count() as u64, "member"),
-        sandbox.url(),
+        url = sandbox.url(),
     ));
     sandbox
         .serve_until(async {
@@ -235,7 +234,7 @@ struct Resumed {
 
 // ── The commands ────────────────────────────────────────────────────────────────────────────────────────────────
 
-async fn update(context: &Context, settings: Settings) -> Result<u8, RunError> {
+fn update(settings: &Settings) -> Result<Job, RunError> {
     let csv = settings.csv.clone().ok_or_else(|| {
         RunError::Refused(
             "which CSV? Give its path, or - for standard input: sigma-bulk update members.csv"
@@ -244,57 +243,46 @@ async fn update(context: &Context, settings: Settings) -> Result<u8, RunError> {
     })?;
     let source = text::Source::from_arg(&csv);
     settings.credentials()?;
-    let base_url = base_url(&settings)?;
-    let dir = new_dir(&settings, &source.stem())?;
-    let made = (|| {
+    let base_url = base_url(settings)?;
+    let dir = new_dir(settings, &source.stem())?;
+    let (head, preflight) = or_discard(&dir, || {
         let mut copy = dir.create_file(&dir.input())?;
         let hash = text::spool(&source, &mut copy)?;
         drop(copy);
         let name = source.name();
-        let open = || {
-            Table::open(&name, &dir.input(), settings.delimiter, settings.limit)
-                .map(|table| Rows::Csv(Box::new(table)))
-        };
-        let preflight = preflight(&name, open)?;
-        let Rows::Csv(table) = open()? else {
-            return Err(RunError::Refused(String::new()));
-        };
+        let open = || Table::open(&name, &dir.input(), settings.delimiter, settings.limit);
+        let preflight = preflight(&name, || open().map(|table| Rows::Csv(Box::new(table))))?;
+        let layout = open()?.layout().clone();
         let head = Head {
             kind: InputKind::Csv,
-            header: table.layout().header.clone(),
-            delimiter: char::from(table.layout().delimiter),
+            header: layout.header,
+            delimiter: char::from(layout.delimiter),
             ..new_head(
                 "update",
                 &name,
                 &text::hex(&hash),
                 &preflight,
                 &base_url,
-                &settings,
+                settings,
             )
         };
-        strict(&settings, &preflight)?;
+        strict(settings, &preflight)?;
         Ok((head, preflight))
-    })();
-    let (head, preflight) = made.inspect_err(|_| dir.discard())?;
-    execute(
-        context,
-        settings,
-        Job {
-            head,
-            dir,
-            preflight,
-            resumed: None,
-        },
-    )
-    .await
+    })?;
+    Ok(Job {
+        head,
+        dir,
+        preflight,
+        resumed: None,
+    })
 }
 
-async fn resume(
+fn resume(
     context: &Context,
-    mut settings: Settings,
+    settings: &mut Settings,
     path: &Path,
     only_failed: bool,
-) -> Result<u8, RunError> {
+) -> Result<Job, RunError> {
     let fixed = [
         "csv",
         "delimiter",
@@ -319,7 +307,7 @@ async fn resume(
     let dir = RunDir::open(path)?;
     let mut ledger = read_ledger(&dir)?;
     let head = ledger.head().clone();
-    check_host(context, &settings, &head.base_url)?;
+    check_host(context, settings, &head.base_url)?;
     settings.credentials()?;
     settings.dry_run = head.dry_run;
     settings.send_unchanged = head.send_unchanged;
@@ -346,20 +334,15 @@ async fn resume(
         started_as,
         journal_end,
     });
-    execute(
-        context,
-        settings,
-        Job {
-            head,
-            dir,
-            preflight,
-            resumed,
-        },
-    )
-    .await
+    Ok(Job {
+        head,
+        dir,
+        preflight,
+        resumed,
+    })
 }
 
-async fn undo(context: &Context, settings: Settings, path: &Path) -> Result<u8, RunError> {
+fn undo(context: &Context, settings: &Settings, path: &Path) -> Result<Job, RunError> {
     let from = RunDir::open(path)?;
     let mut ledger = read_ledger(&from)?;
     let old = ledger.head().clone();
@@ -369,15 +352,15 @@ async fn undo(context: &Context, settings: Settings, path: &Path) -> Result<u8, 
             path.display()
         )));
     }
-    check_host(context, &settings, &old.base_url)?;
+    check_host(context, settings, &old.base_url)?;
     settings.credentials()?;
     let stem = from
         .path()
         .file_name()
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let dir = new_dir(&settings, &format!("undo-{stem}"))?;
+    let dir = new_dir(settings, &format!("undo-{stem}"))?;
     let name = format!("the undo of {}", path.display());
-    let made = (|| {
+    let (head, preflight) = or_discard(&dir, || {
         let mut file = io::BufWriter::new(dir.create_file(&dir.plan())?);
         let head = plan_head(&old, &name);
         json_line(&mut file, &head).map_err(|source| dir.error(source))?;
@@ -391,57 +374,45 @@ async fn undo(context: &Context, settings: Settings, path: &Path) -> Result<u8, 
             &dir,
             &old.base_url,
             old.organization.clone(),
-            &settings,
+            settings,
         )
-    })();
-    let (head, preflight) = made.inspect_err(|_| dir.discard())?;
-    execute(
-        context,
-        settings,
-        Job {
-            head,
-            dir,
-            preflight,
-            resumed: None,
-        },
-    )
-    .await
+    })?;
+    Ok(Job {
+        head,
+        dir,
+        preflight,
+        resumed: None,
+    })
 }
 
-async fn apply(context: &Context, settings: Settings, path: &Path) -> Result<u8, RunError> {
+fn apply(context: &Context, settings: &Settings, path: &Path) -> Result<Job, RunError> {
     let name = path.display().to_string();
     let plan = PlanReader::open(&name, path, None)?;
     let (base_url, organization) = (
         plan.head().base_url.clone(),
         plan.head().organization.clone(),
     );
-    check_host(context, &settings, &base_url)?;
+    check_host(context, settings, &base_url)?;
     settings.credentials()?;
     let stem = path
         .file_stem()
         .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    let dir = new_dir(&settings, &stem)?;
-    let made = (|| {
+    let dir = new_dir(settings, &stem)?;
+    let (head, preflight) = or_discard(&dir, || {
         let mut copy = dir.create_file(&dir.plan())?;
         text::spool(&text::Source::File(path.to_owned()), &mut copy)?;
         drop(copy);
         let organization = Some(organization).filter(|id| !id.is_empty());
-        let made = planned("apply", &name, &dir, &base_url, organization, &settings)?;
-        strict(&settings, &made.1)?;
+        let made = planned("apply", &name, &dir, &base_url, organization, settings)?;
+        strict(settings, &made.1)?;
         Ok(made)
-    })();
-    let (head, preflight) = made.inspect_err(|_: &RunError| dir.discard())?;
-    execute(
-        context,
-        settings,
-        Job {
-            head,
-            dir,
-            preflight,
-            resumed: None,
-        },
-    )
-    .await
+    })?;
+    Ok(Job {
+        head,
+        dir,
+        preflight,
+        resumed: None,
+    })
 }
 
 fn report(context: &Context, settings: &Settings, path: &Path) -> Result<u8, RunError> {
@@ -478,6 +449,11 @@ fn report(context: &Context, settings: &Settings, path: &Path) -> Result<u8, Run
 }
 
 // ── Their common parts ──────────────────────────────────────────────────────────────────────────────────────────
+
+/// What is made in a new run's directory; if it can't be, the directory goes again.
+fn or_discard<T>(dir: &RunDir, make: impl FnOnce() -> Result<T, RunError>) -> Result<T, RunError> {
+    make().inspect_err(|_| dir.discard())
+}
 
 fn refused(error: impl std::fmt::Display) -> RunError {
     RunError::Refused(error.to_string())
