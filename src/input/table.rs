@@ -266,12 +266,10 @@ impl Table {
         )))
     }
 
-    /// The next row's cells as they stand in the file, or `None` at the end.
-    ///
-    /// # Errors
-    /// As [`Table::next_entry`].
-    pub fn next_cells(&mut self) -> Result<Option<(Place, &ByteRecord)>, InputError> {
-        Ok(self.advance()?.map(|place| (place, &self.record)))
+    /// The cells of the row that was read last, as they stand in the file.
+    #[must_use]
+    pub const fn cells(&self) -> &ByteRecord {
+        &self.record
     }
 
     fn advance(&mut self) -> Result<Option<Place>, InputError> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::RunDir;
 use super::journal::{
-    Head, InputKind, IntentRecord, JournalError, JournalReader, OutcomeRecord, Record, Sent,
+    Glance, Head, InputKind, IntentRecord, JournalError, JournalReader, OutcomeRecord, Record, Sent,
 };
 use super::rundir::RunDirError;
 use crate::change::{Change, Field, Outcome, Value, fold};
@@ -41,6 +41,28 @@ pub enum FilesError {
 /// The email that each member had when the run began, for those that were renamed, by id.
 pub type FirstEmails = HashMap<Box<str>, Box<str>>;
 
+/// The first and the last email of each member that was renamed, by id.
+type Renames = HashMap<Box<str>, (Box<str>, Box<str>)>;
+
+fn note_rename(renamed: &mut Renames, intent: Option<IntentRecord>) {
+    let Some(intent) = intent else { return };
+    let rename = intent
+        .changes
+        .iter()
+        .find(|change| change.field == Field::Email);
+    if let Some(Change {
+        before: Some(Value::Text(before)),
+        after: Value::Text(after),
+        ..
+    }) = rename
+    {
+        renamed
+            .entry(intent.member)
+            .and_modify(|(_, last)| last.clone_from(after))
+            .or_insert_with(|| (before.clone(), after.clone()));
+    }
+}
+
 /// What the journal says of a row.
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
@@ -58,8 +80,7 @@ pub struct Ledger {
     head: Head,
     reader: JournalReader,
     states: Vec<State>,
-    /// The folded new email and the first one of each member that was renamed.
-    renamed: HashMap<Box<str>, (Box<str>, Box<str>)>,
+    renamed: Renames,
     sent: Vec<Sent>,
     ended: Option<Ended>,
     end: u64,
@@ -95,33 +116,24 @@ impl Ledger {
     pub fn read(dir: &RunDir) -> Result<Self, FilesError> {
         let (mut reader, head) = JournalReader::open(&dir.journal())?;
         let mut states = vec![State::default(); head.rows as usize];
-        let mut renamed: HashMap<Box<str>, (Box<str>, Box<str>)> = HashMap::new();
+        let mut renamed = Renames::new();
         let mut sent = vec![Sent::default()];
         let mut ended = None;
-        while let Some((at, record)) = reader.next_record()? {
-            match record {
-                Record::Intent(intent) => {
-                    if let Some(state) = states.get_mut(index(intent.row)) {
+        while let Some((at, glance)) = reader.next_glance()? {
+            match glance {
+                Glance::Intent(row, whole) => {
+                    if let Some(state) = states.get_mut(index(row)) {
                         state.intent = at;
                         state.sent = state.sent.saturating_add(1);
                     }
-                    let rename = intent
-                        .changes
-                        .iter()
-                        .find(|change| change.field == Field::Email);
-                    if let Some(Change {
-                        before: Some(Value::Text(before)),
-                        after: Value::Text(after),
-                        ..
-                    }) = rename
-                    {
-                        renamed
-                            .entry(intent.member)
-                            .and_modify(|(_, last)| last.clone_from(after))
-                            .or_insert_with(|| (before.clone(), after.clone()));
+                    note_rename(&mut renamed, whole);
+                }
+                Glance::Outcome(row) => {
+                    if let Some(state) = states.get_mut(index(row)) {
+                        state.outcome = at;
                     }
                 }
-                Record::Abandoned(row) => {
+                Glance::Other(Record::Abandoned(row)) => {
                     if let Some(state) = states.get_mut(index(row)) {
                         state.sent = state.sent.saturating_sub(1);
                         if state.sent == 0 {
@@ -129,32 +141,27 @@ impl Ledger {
                         }
                     }
                 }
-                Record::Outcome(outcome) => {
-                    if let Some(state) = states.get_mut(index(outcome.row)) {
-                        state.outcome = at;
-                    }
-                }
-                Record::Resumed(_) => {
+                Glance::Other(Record::Resumed(_)) => {
                     sent.push(Sent::default());
                     ended = None;
                 }
-                Record::Sent(now) => {
+                Glance::Other(Record::Sent(now)) => {
                     if let Some(last) = sent.last_mut() {
                         *last = now;
                     }
                 }
-                Record::Ended {
+                Glance::Other(Record::Ended {
                     stop,
                     exit_code,
                     at,
-                } => {
+                }) => {
                     ended = Some(Ended {
                         stop,
                         exit_code,
                         at,
                     });
                 }
-                Record::Head(_) => {}
+                Glance::Other(Record::Head(_) | Record::Intent(_) | Record::Outcome(_)) => {}
             }
         }
         let end = reader.end();
@@ -462,8 +469,9 @@ impl Ledger {
             std::iter::once("Email").chain(undoable.iter().map(|field| field.column())),
         )
         .map_err(failing)?;
-        let mut originals = Originals::new(&self.head, dir, &fields)?;
-        failed.write_record(originals.header()).map_err(failing)?;
+        failed
+            .write_record(failed_header(&rows, &fields))
+            .map_err(failing)?;
         let mut changes = String::new();
         while let Some((place, entry)) = rows.next_entry()? {
             let (line, email) = match &entry {
@@ -491,8 +499,8 @@ impl Ledger {
                     message,
                 ])
                 .map_err(failing)?;
-            let (original, beyond) = originals.next(&entry)?;
             if !record.outcome.is_success() {
+                let (original, beyond) = original_cells(&rows, &entry, &fields);
                 let told = [record.outcome.name(), message];
                 let cells = original.iter().map(String::as_str).chain(told);
                 failed
@@ -550,79 +558,52 @@ pub fn open_rows(head: &Head, dir: &RunDir) -> Result<Rows, InputError> {
     }
 }
 
-/// The rows' original cells, for failed.csv.
-enum Originals {
-    /// The CSV's own, by the numbers of the columns that are read.
-    Csv {
-        table: Box<Table>,
-        columns: Vec<usize>,
-    },
-    /// A plan's, as a CSV would ask for them.
-    Plan { fields: Vec<Field> },
+/// failed.csv's header: the input's own columns, or a plan's as a CSV would ask for them, and two more.
+fn failed_header(rows: &Rows, fields: &[Field]) -> Vec<String> {
+    let own: Vec<String> = match rows {
+        Rows::Csv(table) => {
+            let layout = table.layout();
+            let read =
+                (layout.header.iter().enumerate()).filter(|(column, _)| layout.is_read(*column));
+            read.map(|(_, name)| name.clone()).collect()
+        }
+        Rows::Plan(_) => std::iter::once("Email")
+            .chain(fields.iter().map(|field| field.column()))
+            .map(str::to_owned)
+            .collect(),
+    };
+    let more = ["Outcome".to_owned(), "Message".to_owned()];
+    own.into_iter().chain(more).collect()
 }
 
-impl Originals {
-    fn new(head: &Head, dir: &RunDir, fields: &[Field]) -> Result<Self, InputError> {
-        Ok(match open_rows(head, dir)? {
-            Rows::Csv(table) => {
-                let columns = (0..table.layout().header.len())
-                    .filter(|column| table.layout().is_read(*column))
-                    .collect();
-                Self::Csv { table, columns }
+/// The cells of the row that was just read, for failed.csv, and those that the header has no columns for. A row with
+/// too few cells gets one of these too: it must not become right by being written.
+fn original_cells(rows: &Rows, entry: &Entry, fields: &[Field]) -> (Vec<String>, Vec<String>) {
+    match (rows, entry) {
+        (Rows::Csv(table), _) => {
+            let text = |cell: &[u8]| String::from_utf8_lossy(cell).into_owned();
+            let (layout, cells) = (table.layout(), table.cells());
+            let width = layout.header.len();
+            let own = (0..width)
+                .filter(|column| layout.is_read(*column))
+                .map(|column| cells.get(column).map(text).unwrap_or_default());
+            let mut beyond: Vec<String> = cells.iter().skip(width).map(text).collect();
+            if cells.len() < width {
+                beyond.push(String::new());
             }
-            Rows::Plan(_) => Self::Plan {
-                fields: fields.to_vec(),
-            },
-        })
-    }
-
-    fn header(&self) -> Vec<String> {
-        let mut header: Vec<String> = match self {
-            Self::Csv { table, columns } => columns
-                .iter()
-                .filter_map(|column| table.layout().header.get(*column).cloned())
-                .collect(),
-            Self::Plan { fields } => std::iter::once("Email")
-                .chain(fields.iter().map(|field| field.column()))
-                .map(str::to_owned)
-                .collect(),
-        };
-        header.extend(["Outcome".to_owned(), "Message".to_owned()]);
-        header
-    }
-
-    /// The row's cells, and those that the header has no columns for. A row with too few cells gets one of these
-    /// too: it must not become right by being written.
-    fn next(&mut self, entry: &Entry) -> Result<(Vec<String>, Vec<String>), InputError> {
-        let text = |cell: &[u8]| String::from_utf8_lossy(cell).into_owned();
-        match self {
-            Self::Csv { table, columns } => {
-                let width = table.layout().header.len();
-                let Some((_, cells)) = table.next_cells()? else {
-                    return Ok(Default::default());
-                };
-                let own = columns
-                    .iter()
-                    .map(|column| cells.get(*column).map(text).unwrap_or_default());
-                let mut beyond: Vec<String> = cells.iter().skip(width).map(text).collect();
-                if cells.len() < width {
-                    beyond.push(String::new());
-                }
-                Ok((own.collect(), beyond))
-            }
-            Self::Plan { fields } => {
-                let Entry::Row(row) = entry else {
-                    return Ok(Default::default());
-                };
-                let value = |field: &Field| {
-                    row.wants(*field)
-                        .map(ToString::to_string)
-                        .unwrap_or_default()
-                };
-                let own = std::iter::once(row.email.to_string()).chain(fields.iter().map(value));
-                Ok((own.collect(), Vec::new()))
-            }
+            (own.collect(), beyond)
         }
+        (Rows::Plan(_), Entry::Row(row)) => {
+            let value = |field: &Field| {
+                row.wants(*field)
+                    .map(ToString::to_string)
+                    .unwrap_or_default()
+            };
+            let own = std::iter::once(row.email.to_string()).chain(fields.iter().map(value));
+            (own.collect(), Vec::new())
+        }
+        // A plan's rows are never bad.
+        (Rows::Plan(_), Entry::Bad(_)) => Default::default(),
     }
 }
 

@@ -12,7 +12,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::rundir::private_file;
 use crate::change::{Change, Outcome};
@@ -146,6 +148,62 @@ pub enum Record {
         /// When.
         at: String,
     },
+}
+
+/// A record as far as finding it again needs it.
+#[derive(Debug)]
+pub enum Glance {
+    /// A row's intent; the whole of it if it gives the member another email.
+    Intent(u32, Option<IntentRecord>),
+    /// A row's outcome.
+    Outcome(u32),
+    /// Any other record, which are few.
+    Other(Record),
+}
+
+/// The two records of which there are as many as rows, skimmed: what is not needed is checked to be there and to be
+/// JSON, and not kept.
+#[derive(Deserialize)]
+struct Skim<'a> {
+    #[serde(borrow)]
+    intent: Option<SkimmedIntent<'a>>,
+    outcome: Option<SkimmedOutcome>,
+}
+
+#[derive(Deserialize)]
+struct SkimmedIntent<'a> {
+    row: u32,
+    #[serde(rename = "hash")]
+    _hash: IgnoredAny,
+    #[serde(rename = "member")]
+    _member: IgnoredAny,
+    #[serde(borrow)]
+    changes: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct SkimmedOutcome {
+    row: u32,
+    #[serde(rename = "outcome")]
+    _outcome: Outcome,
+}
+
+impl Glance {
+    fn at(line: &[u8]) -> serde_json::Result<Self> {
+        /// How [`Field::Email`] stands in a change; in a name, the quotes would be escaped.
+        const EMAIL: &str = "\"email\"";
+        let skim: Skim<'_> = serde_json::from_slice(line)?;
+        let record = || serde_json::from_slice::<Record>(line);
+        Ok(match (skim.intent, skim.outcome) {
+            (Some(intent), _) if intent.changes.get().contains(EMAIL) => match record()? {
+                Record::Intent(whole) => Self::Intent(intent.row, Some(whole)),
+                other => Self::Other(other),
+            },
+            (Some(intent), _) => Self::Intent(intent.row, None),
+            (None, Some(outcome)) => Self::Outcome(outcome.row),
+            (None, None) => Self::Other(record()?),
+        })
+    }
 }
 
 impl From<Intent> for Record {
@@ -311,9 +369,11 @@ impl JournalReader {
             position: 0,
             end: 0,
         };
-        match reader.next_record()? {
-            Some((_, Record::Head(head))) if head.version == VERSION => Ok((reader, head)),
-            Some((_, Record::Head(head))) => Err(JournalError::Version {
+        match reader.next_glance()? {
+            Some((_, Glance::Other(Record::Head(head)))) if head.version == VERSION => {
+                Ok((reader, head))
+            }
+            Some((_, Glance::Other(Record::Head(head)))) => Err(JournalError::Version {
                 path: reader.path,
                 found: head.version,
             }),
@@ -321,11 +381,11 @@ impl JournalReader {
         }
     }
 
-    /// The next record and its offset, or `None` at the end or at a last line that is torn.
+    /// The next record at a glance and its offset, or `None` at the end or at a last line that is torn.
     ///
     /// # Errors
     /// If the file can't be read or is damaged.
-    pub fn next_record(&mut self) -> Result<Option<(u64, Record)>, JournalError> {
+    pub fn next_glance(&mut self) -> Result<Option<(u64, Glance)>, JournalError> {
         self.line.clear();
         let read = self
             .reader
@@ -337,10 +397,10 @@ impl JournalReader {
             return Ok(None);
         }
         self.number += 1;
-        match serde_json::from_slice(&self.line) {
-            Ok(record) => {
+        match Glance::at(&self.line) {
+            Ok(glance) => {
                 self.end = self.position;
-                Ok(Some((at, record)))
+                Ok(Some((at, glance)))
             }
             Err(error) => {
                 let rest = self.reader.fill_buf().map(<[u8]>::is_empty);
@@ -361,7 +421,7 @@ impl JournalReader {
         }
     }
 
-    /// The record at an offset that [`JournalReader::next_record`] answered.
+    /// The record at an offset that [`JournalReader::next_glance`] answered.
     ///
     /// # Errors
     /// If it can't be read.
