@@ -4,16 +4,16 @@
 //! happen in the workers, and so the emails that the run itself gives or takes away are looked up beforehand.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::change::{Field, Member, fold};
 use crate::directory::{Directory, Found, Key};
-use crate::gateway::{Cause, Failure, Gateway};
+use crate::gateway::{Cause, Failure, Gateway, Reply};
 use crate::input::{NameId, Preflight, Row};
-use crate::sigma::{AttemptError, Page, Request, Version};
+use crate::sigma::{AttemptError, Filter, Page, Request, Version};
 
 /// How members are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
@@ -72,6 +72,8 @@ pub struct Lookup {
     /// Members renamed by earlier pieces of this run: the email that each had when the run started.
     started_as: HashMap<Box<str>, Box<str>>,
     old_listing: AtomicBool,
+    /// Which of [`PAGE_SIZES`] the API takes.
+    page_size: AtomicUsize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -97,6 +99,7 @@ impl Lookup {
             settled: Mutex::default(),
             started_as,
             old_listing: AtomicBool::new(false),
+            page_size: AtomicUsize::new(0),
         }
     }
 
@@ -278,21 +281,9 @@ impl Lookup {
         }
         // The API's filter is exact, as far as is known. Whoever is not found by it may be spelled otherwise, and
         // more than one may fit: a search tells.
-        found = fits(
-            self.query(|version| Request::ByEmail {
-                version,
-                email: key,
-            })
-            .await?,
-        );
+        found = fits(self.all_of(Filter::Email(key)).await?);
         if found.is_empty() {
-            let search = self
-                .query(|version| Request::Search {
-                    version,
-                    email: &folded,
-                })
-                .await;
-            found = match search {
+            found = match self.all_of(Filter::Search(&folded)).await {
                 Ok(members) => fits(members),
                 // The search is deprecated: where there is none, nobody is found by it.
                 Err(failure)
@@ -307,33 +298,62 @@ impl Lookup {
             };
         }
         if found.is_empty() && folded != key {
-            found = fits(
-                self.query(|version| Request::ByEmail {
-                    version,
-                    email: &folded,
-                })
-                .await?,
-            );
+            found = fits(self.all_of(Filter::Email(&folded)).await?);
         }
         Ok(found)
     }
 
-    async fn query<'r>(
-        &self,
-        request: impl Fn(Version) -> Request<'r>,
-    ) -> Result<Vec<Member>, Failure> {
-        let reply = match self.gateway.call(request(self.version())).await {
-            Err(failure)
-                if failure.cause.status() == Some(404) && self.version() == Version::V2_1 =>
-            {
-                self.old_listing.store(true, Ordering::Relaxed);
-                self.gateway.call(request(Version::V2)).await?
+    /// Everybody whom a filter shows: mostly one page of one, but a search for a short email may find thousands.
+    async fn all_of(&self, filter: Filter<'_>) -> Result<Vec<Member>, Failure> {
+        let mut members = Vec::new();
+        let mut cursors = HashSet::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let reply = self.page(filter, cursor.as_deref()).await?;
+            let page = Page::parse(&reply.answer.body)
+                .map_err(|error| unreadable(&reply, error.to_string()))?;
+            members.extend(page.members);
+            match page.next {
+                None => return Ok(members),
+                Some(next) if !cursors.insert(next.clone()) => {
+                    let what = "the API gave the same page cursor twice".to_owned();
+                    return Err(unreadable(&reply, what));
+                }
+                next => cursor = next,
             }
-            reply => reply?,
-        };
-        Page::parse(&reply.answer.body)
-            .map(|page| page.members)
-            .map_err(|error| unreadable(&reply, error.to_string()))
+        }
+    }
+
+    /// One page of a listing. A version or a size that the API does not have is followed by the next, from then on.
+    async fn page(&self, filter: Filter<'_>, cursor: Option<&str>) -> Result<Reply, Failure> {
+        loop {
+            let (version, size) = (self.version(), self.page_size.load(Ordering::Relaxed));
+            let limit = match filter {
+                Filter::Email(_) => None,
+                Filter::All | Filter::Search(_) => PAGE_SIZES.get(size).copied().flatten(),
+            };
+            let request = Request::List {
+                version,
+                filter,
+                page: cursor,
+                limit,
+            };
+            let failure = match self.gateway.call(request).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => failure,
+            };
+            match failure.cause.status() {
+                // The others who ask at the same time find it changed already.
+                _ if cursor.is_some() => return Err(failure),
+                Some(404) if version == Version::V2_1 => {
+                    self.old_listing.store(true, Ordering::Relaxed);
+                }
+                Some(400 | 413 | 422) if limit.is_some() => {
+                    self.page_size.fetch_max(size + 1, Ordering::Relaxed);
+                }
+                _ => return Err(failure),
+            }
+        }
     }
 
     fn version(&self) -> Version {
@@ -347,8 +367,6 @@ impl Lookup {
     /// Lists the organization. Answers `false` if `may_stop` and single look-ups need fewer requests than the
     /// rest of the listing; what the pages so far showed is kept.
     async fn list(&self, may_stop: bool) -> Result<bool, LookupError> {
-        let mut sizes = PAGE_SIZES.into_iter();
-        let mut limit = sizes.next().flatten();
         let mut cursor: Option<String> = None;
         let mut cursors = HashSet::new();
         let mut progress = Progress {
@@ -356,26 +374,10 @@ impl Lookup {
             ..Progress::default()
         };
         loop {
-            let request = Request::List {
-                version: self.version(),
-                page: cursor.as_deref(),
-                limit,
-            };
-            let reply = match self.gateway.call(request).await {
-                Ok(reply) => reply,
-                Err(failure) if cursor.is_none() => match failure.cause.status() {
-                    Some(404) if self.version() == Version::V2_1 => {
-                        self.old_listing.store(true, Ordering::Relaxed);
-                        continue;
-                    }
-                    Some(400 | 413 | 422) if limit.is_some() => {
-                        limit = sizes.next().flatten();
-                        continue;
-                    }
-                    _ => return Err(LookupError::List(failure.cause)),
-                },
-                Err(failure) => return Err(LookupError::List(failure.cause)),
-            };
+            let reply = self
+                .page(Filter::All, cursor.as_deref())
+                .await
+                .map_err(|failure| LookupError::List(failure.cause))?;
             progress.pages += 1;
             let page = Page::parse(&reply.answer.body).map_err(|error| LookupError::Page {
                 page: progress.pages,
@@ -410,7 +412,7 @@ impl Lookup {
     }
 }
 
-fn unreadable(reply: &crate::gateway::Reply, what: String) -> Failure {
+fn unreadable(reply: &Reply, what: String) -> Failure {
     Failure {
         cause: Cause::Attempt(AttemptError::Unreadable {
             status: reply.answer.status,

@@ -228,6 +228,7 @@ async fn sign_in(gateway: &Gateway, host: &str) -> Result<Identity, RunError> {
         Err(failure) => failure,
     };
     let why = gateway.without_secrets(&failure.cause.to_string());
+    let remedy = remedy(&failure.cause);
     match failure.cause {
         Cause::Stopped => Ok(Identity::default()),
         // Signed in all the same: not every organization need have it.
@@ -239,11 +240,27 @@ async fn sign_in(gateway: &Gateway, host: &str) -> Result<Identity, RunError> {
         }
         Cause::SignIn(_) | Cause::Attempt(_) => Err(RunError::SignIn {
             host: host.to_owned(),
-            why: why
-                .strip_prefix("signing in failed: ")
-                .unwrap_or(&why)
-                .to_owned(),
+            why: format!(
+                "{}{remedy}",
+                why.strip_prefix("signing in failed: ").unwrap_or(&why)
+            ),
         }),
+    }
+}
+
+/// What to do when the API lets nobody in.
+const fn remedy(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::SignIn(AttemptError::Status(error)) if matches!(error.status, 400 | 401 | 403) => {
+            "; check SIGMA_CLIENT_ID and SIGMA_CLIENT_SECRET, and that --cloud is that of their organization"
+        }
+        Cause::SignIn(AttemptError::Status(_) | AttemptError::Unreadable { .. }) => {
+            "; check that --cloud, --env or --base-url is the API's address"
+        }
+        Cause::SignIn(
+            AttemptError::Connect(_) | AttemptError::Timeout(_) | AttemptError::Lost(_),
+        ) => "; check the address (--cloud, --base-url), the network, and the proxy (HTTPS_PROXY)",
+        _ => "",
     }
 }
 

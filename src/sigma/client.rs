@@ -9,6 +9,7 @@ use reqwest::{Method, Url};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::error::AttemptError;
+use super::hosts::is_loopback;
 use super::wire::{self, Token, UnreadableBody, UpdateBody};
 use crate::change::{Change, Member};
 
@@ -67,33 +68,32 @@ impl Version {
     }
 }
 
+/// Which members a listing shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter<'a> {
+    /// All of them.
+    All,
+    /// Those with exactly this email.
+    Email(&'a str),
+    /// Those that a search for this email finds; deprecated.
+    Search(&'a str),
+}
+
 /// One request.
 #[derive(Clone, Copy, Debug)]
 pub enum Request<'a> {
     /// Who am I.
     Whoami,
-    /// A page of all members, archived and inactive ones included.
+    /// A page of members, archived and inactive ones included.
     List {
         /// Which listing.
         version: Version,
+        /// Which members.
+        filter: Filter<'a>,
         /// The cursor; none for the first page.
         page: Option<&'a str>,
         /// Members a page; none leaves it to the API.
         limit: Option<u32>,
-    },
-    /// The members with exactly this email.
-    ByEmail {
-        /// Which listing.
-        version: Version,
-        /// The email.
-        email: &'a str,
-    },
-    /// The members that a search for this email finds.
-    Search {
-        /// Which listing.
-        version: Version,
-        /// The email.
-        email: &'a str,
     },
     /// One member.
     Member {
@@ -126,9 +126,11 @@ impl Request<'_> {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Whoami => "GET whoami",
-            Self::List { .. } => "GET members",
-            Self::ByEmail { .. } => "GET members?email",
-            Self::Search { .. } => "GET members?search",
+            Self::List { filter, .. } => match filter {
+                Filter::All => "GET members",
+                Filter::Email(_) => "GET members?email",
+                Filter::Search(_) => "GET members?search",
+            },
             Self::Member { .. } => "GET member",
             Self::Update { .. } => "PATCH member",
             Self::AccountTypes { .. } => "GET accountTypes",
@@ -189,6 +191,10 @@ impl Client {
             .connect_timeout(CONNECT_TIMEOUT.min(options.timeout))
             .timeout(options.timeout)
             .pool_max_idle_per_host(options.connections);
+        if is_loopback(&base_url) {
+            // The system's proxy is for other hosts: it would get the token, and could not come back here.
+            builder = builder.no_proxy();
+        }
         if let Some(path) = &options.ca_cert {
             let shown = path.display().to_string();
             let pem = std::fs::read(path).map_err(|source| ClientError::CaRead {
@@ -266,29 +272,28 @@ impl Client {
             Request::Whoami => self.url("/v2/whoami"),
             Request::List {
                 version,
+                filter,
                 page,
                 limit,
             } => {
-                let mut url = self.members_url(version);
+                let mut url = self.url(version.path());
+                let mut query = url.query_pairs_mut();
+                // Without these, archived and inactive members are left out.
+                query
+                    .append_pair("includeArchived", "true")
+                    .append_pair("includeInactive", "true");
+                match filter {
+                    Filter::All => {}
+                    Filter::Email(email) => drop(query.append_pair("email", email)),
+                    Filter::Search(email) => drop(query.append_pair("search", email)),
+                }
                 if let Some(limit) = limit {
-                    url.query_pairs_mut()
-                        .append_pair("limit", &limit.to_string());
+                    query.append_pair("limit", &limit.to_string());
                 }
                 if let Some(page) = page {
-                    url.query_pairs_mut().append_pair("page", page);
+                    query.append_pair("page", page);
                 }
-                url
-            }
-            Request::ByEmail { version, email } => {
-                let mut url = self.members_url(version);
-                url.query_pairs_mut().append_pair("email", email);
-                url
-            }
-            Request::Search { version, email } => {
-                let mut url = self.members_url(version);
-                url.query_pairs_mut()
-                    .append_pair("search", email)
-                    .append_pair("limit", "100");
+                drop(query);
                 url
             }
             Request::Member { id } | Request::Update { id, .. } => {
@@ -307,15 +312,6 @@ impl Client {
                 url
             }
         }
-    }
-
-    fn members_url(&self, version: Version) -> Url {
-        let mut url = self.url(version.path());
-        // Without these, archived and inactive members are left out.
-        url.query_pairs_mut()
-            .append_pair("includeArchived", "true")
-            .append_pair("includeInactive", "true");
-        url
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, AttemptError> {
@@ -456,9 +452,11 @@ mod tests {
             "https://h.example/prefix/v2/members/a%2F..%2Fb%3Fc"
         );
         assert_eq!(
-            url(Request::ByEmail {
+            url(Request::List {
                 version: Version::V2,
-                email: "a+b@x.org"
+                filter: Filter::Email("a+b@x.org"),
+                page: None,
+                limit: None,
             }),
             "https://h.example/prefix/v2/members?includeArchived=true&includeInactive=true&email=a%2Bb%40x.org"
         );

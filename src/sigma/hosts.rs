@@ -117,6 +117,17 @@ pub fn base_url(environment: Environment, cloud: Option<&str>) -> Result<&'stati
     }
 }
 
+/// Whether a URL is of this machine: plain http may go there, and no proxy is asked to bring it there.
+#[must_use]
+pub fn is_loopback(url: &reqwest::Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    host == "localhost"
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
 /// Checks a base URL that was given, and answers it without a slash at its end.
 ///
 /// # Errors
@@ -126,12 +137,7 @@ pub fn check_url(text: &str, allow_http: bool) -> Result<String, HostError> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(HostError::Credentials);
     }
-    let host = url.host_str().unwrap_or_default();
-    let loopback = host == "localhost"
-        || host
-            .trim_matches(['[', ']'])
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback());
+    let loopback = is_loopback(&url);
     match url.scheme() {
         "https" => {}
         "http" if loopback || allow_http => {}

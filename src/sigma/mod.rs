@@ -8,6 +8,6 @@ pub mod error;
 pub mod hosts;
 mod wire;
 
-pub use client::{Answer, Client, ClientOptions, Request, Version};
+pub use client::{Answer, Client, ClientOptions, Filter, Request, Version};
 pub use error::{ApiError, AttemptError};
 pub use wire::{Identity, Page, Token, TypesPage, UnreadableBody};

@@ -86,6 +86,19 @@ fn wrong_credentials_and_a_host_that_is_not_there_are_3() {
 }
 
 #[test]
+fn a_proxy_is_not_asked_for_this_machine() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    bench.write("input.csv", "Email,First Name\nuser1@x.org,A\n");
+    let url = api.sandbox.url();
+    let mut command = bench.command();
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        command.env(name, "http://127.0.0.1:9");
+    }
+    command.args(bench.update_words(&url, &["--retries", "0"]));
+    crate::harness::Ran::of(command.output().unwrap(), &bench).exits(0);
+}
+
+#[test]
 fn stopped_by_a_limit_is_4() {
     let (api, bench) = (Api::with_users(3), Bench::new());
     let csv = "Email,First Name\nnobody1@x.org,A\nnobody2@x.org,A\nuser1@x.org,A\n";

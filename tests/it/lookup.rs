@@ -77,6 +77,28 @@ fn two_members_that_fit_equally_make_the_row_invalid() {
 }
 
 #[test]
+fn a_search_that_finds_many_is_read_to_its_end() {
+    let decoys = (1..=120).map(|n| Member {
+        email: format!("q{n}n@x.org"),
+        ..user(n)
+    });
+    let meant = Member {
+        email: "N@X.org".to_owned(),
+        ..user(121)
+    };
+    let api = Api::start(Config {
+        population: Population::Members(decoys.chain([meant]).collect()),
+        page_limit: 50,
+        ..Config::default()
+    });
+    let bench = Bench::new();
+    bench
+        .update(&api, "Email,First Name\nn@x.org,A\n", &["--lookup", "each"])
+        .exits(0);
+    assert_eq!(api.member("N@X.org").first_name, "A");
+}
+
+#[test]
 fn archived_and_inactive_members_are_found() {
     for mode in ["directory", "each"] {
         let api = Api::with([
