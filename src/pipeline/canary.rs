@@ -6,14 +6,34 @@ use std::sync::PoisonError;
 use tokio::sync::watch;
 
 /// What a row that is about to be sent is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
-    /// Go; you are looked at: tell [`Canary::judge`] whether you came out right.
-    Watched,
+#[derive(Debug)]
+pub enum Pass<'c> {
+    /// Go; you are looked at: say by this whether you came out right.
+    Watched(Watch<'c>),
     /// Go.
     Free,
     /// Do not go: one of the first was not right.
     Halt,
+}
+
+/// A row that is looked at. One that ends without a word, by a fault, did not come out right: nobody waits for it.
+#[derive(Debug)]
+pub struct Watch<'c> {
+    canary: &'c Canary,
+    is_right: bool,
+}
+
+impl Watch<'_> {
+    /// The row came out right, or did not.
+    pub fn judge(mut self, is_right: bool) {
+        self.is_right = is_right;
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.canary.judge(self.is_right);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +67,15 @@ impl Canary {
     }
 
     /// Waits until the row may go, or may not.
-    pub async fn pass(&self) -> Pass {
+    pub async fn pass(&self) -> Pass<'_> {
         if *self.verdict.borrow() == Verdict::Open {
             let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
             if left.0 > 0 {
                 left.0 -= 1;
-                return Pass::Watched;
+                return Pass::Watched(Watch {
+                    canary: self,
+                    is_right: false,
+                });
             }
         }
         let mut verdict = self.verdict.subscribe();
@@ -66,8 +89,7 @@ impl Canary {
         }
     }
 
-    /// A watched row came out right, or did not.
-    pub fn judge(&self, right: bool) {
+    fn judge(&self, right: bool) {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         left.1 = left.1.saturating_sub(1);
         if !right {
@@ -89,23 +111,35 @@ mod tests {
     use super::*;
     use futures::FutureExt;
 
+    async fn watched(canary: &Canary) -> Watch<'_> {
+        match canary.pass().await {
+            Pass::Watched(watch) => watch,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[tokio::test]
     async fn the_others_wait_for_the_first() {
         let canary = Canary::new(2);
-        assert_eq!(
-            (canary.pass().await, canary.pass().await),
-            (Pass::Watched, Pass::Watched)
-        );
-        assert_eq!(canary.pass().now_or_never(), None);
-        canary.judge(true);
-        assert_eq!(canary.pass().now_or_never(), None);
-        canary.judge(true);
-        assert_eq!(canary.pass().await, Pass::Free);
+        let (one, two) = (watched(&canary).await, watched(&canary).await);
+        assert!(canary.pass().now_or_never().is_none());
+        one.judge(true);
+        assert!(canary.pass().now_or_never().is_none());
+        two.judge(true);
+        assert!(matches!(canary.pass().await, Pass::Free));
+        assert!(matches!(Canary::new(0).pass().await, Pass::Free));
+    }
+
+    #[tokio::test]
+    async fn one_that_is_wrong_or_ends_without_a_word_halts_the_others() {
+        let canary = Canary::new(2);
+        let (one, two) = (watched(&canary).await, watched(&canary).await);
+        one.judge(false);
+        two.judge(true);
+        assert!(matches!(canary.pass().await, Pass::Halt));
 
         let canary = Canary::new(1);
-        canary.pass().await;
-        canary.judge(false);
-        assert_eq!(canary.pass().await, Pass::Halt);
-        assert_eq!(Canary::new(0).pass().await, Pass::Free);
+        drop(watched(&canary).await);
+        assert!(matches!(canary.pass().await, Pass::Halt));
     }
 }

@@ -273,12 +273,17 @@ impl Worker {
     async fn send(&self, job: &Job, member: Member, mut changes: Vec<Change>) -> End {
         let pass = tokio::select! {
             biased;
-            () = self.stop.raised() => Pass::Halt,
+            () = self.stop.raised() => return End::Abandoned { recorded: false },
             pass = self.canary.pass() => pass,
         };
-        if pass == Pass::Halt {
-            return End::Abandoned { recorded: false };
-        }
+        let watch = match pass {
+            Pass::Watched(watch) => Some(watch),
+            Pass::Free => None,
+            Pass::Halt => {
+                self.stop.raise(StopReason::FailureLimit);
+                return End::Abandoned { recorded: false };
+            }
+        };
         // The values that were recorded first are the ones to which an undo goes back.
         if let Some(prior) = &job.prior {
             for first in prior.changes.iter() {
@@ -311,7 +316,7 @@ impl Worker {
             })
             .await;
         let end = self.judge(job, &member, &changes, result).await;
-        if pass == Pass::Watched {
+        if let Some(watch) = watch {
             let right = match &end {
                 End::Outcome(settled) if settled.outcome == Outcome::Updated => {
                     Box::pin(self.reads_back(&member, &changes)).await == Ok(true)
@@ -325,7 +330,7 @@ impl Worker {
                 );
                 self.stop.raise(StopReason::FailureLimit);
             }
-            self.canary.judge(right);
+            watch.judge(right);
         }
         end
     }
@@ -355,7 +360,7 @@ impl Worker {
             Ok(reply) => {
                 let status = reply.answer.status;
                 match reply.answer.member() {
-                    Ok(now) if shows(&now, changes) => {
+                    Ok(now) if now.id == member.id && shows(&now, changes) => {
                         let unborne = now
                             .first_unborne(changes)
                             .map(|change| unborne(&now, change));

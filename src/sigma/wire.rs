@@ -164,6 +164,7 @@ pub struct Token {
     /// The bearer token.
     pub access_token: secrecy::SecretString,
     /// Its life in seconds, if the API tells.
+    #[serde(default, deserialize_with = "seconds")]
     pub expires_in: Option<f64>,
 }
 
@@ -171,6 +172,15 @@ impl Token {
     pub(super) fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
         from_json(body)
     }
+}
+
+/// A number, which some servers write as a string. Anything else is as good as nothing: it is no reason not to sign in.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    Ok(match serde_json::Value::deserialize(deserializer)? {
+        serde_json::Value::Number(number) => number.as_f64(),
+        serde_json::Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    })
 }
 
 /// The answer of `GET /v2/whoami`.
@@ -318,5 +328,23 @@ impl Serialize for UpdateBody<'_> {
                 .iter()
                 .map(|change| (change.field.api_name(), &change.after)),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tokens_life_is_read_however_it_is_written() {
+        let life = |expires_in: &str| {
+            let body = format!("{{\"access_token\":\"t\"{expires_in}}}");
+            Token::parse(body.as_bytes()).expect("a token").expires_in
+        };
+        assert_eq!(life(r#","expires_in":3599"#), Some(3599.0));
+        assert_eq!(life(r#","expires_in":"3599""#), Some(3599.0));
+        assert_eq!(life(r#","expires_in":null"#), None);
+        assert_eq!(life(r#","expires_in":{}"#), None);
+        assert_eq!(life(""), None);
     }
 }
