@@ -175,6 +175,27 @@ pub fn for_real(args: &[OsString]) -> Vec<String> {
     words
 }
 
+/// The same words for another CSV. Where the environment or the configuration names it, a flag goes over that.
+#[must_use]
+pub fn with_csv(words: &[String], csv: &str, other: &str) -> Vec<String> {
+    let flag = format!("--csv={csv}");
+    let mut is_named = false;
+    let mut words: Vec<String> = words
+        .iter()
+        .map(|word| {
+            if word != csv && *word != flag {
+                return word.clone();
+            }
+            is_named = true;
+            word.replace(csv, other)
+        })
+        .collect();
+    if !is_named {
+        words.extend(["--csv".to_owned(), other.to_owned()]);
+    }
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,5 +241,17 @@ mod tests {
             "update f.csv -n --client-secret s3 --cloud gcp --client-secret=s3 --dry-run -yn",
         );
         assert_eq!(for_real(&args).join(" "), "update f.csv --cloud gcp -y");
+    }
+
+    #[test]
+    fn another_csv_takes_the_firsts_place_wherever_that_is_named() {
+        let with = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            with_csv(&words, "f.csv", "r/failed.csv").join(" ")
+        };
+        assert_eq!(with("update f.csv -y"), "update r/failed.csv -y");
+        assert_eq!(with("update --csv f.csv"), "update --csv r/failed.csv");
+        assert_eq!(with("update --csv=f.csv"), "update --csv=r/failed.csv");
+        assert_eq!(with("update -y"), "update -y --csv r/failed.csv");
     }
 }

@@ -32,6 +32,12 @@ pub enum Class {
     Final,
 }
 
+/// Whether another try may be answered otherwise than with this status.
+#[must_use]
+pub const fn is_transient(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
+}
+
 /// The class of a failed attempt.
 ///
 /// Tried again are 408, 429, 500, 502, 503, 504, connections that fail or are lost, and timeouts. An answer of 2xx
@@ -45,8 +51,8 @@ pub fn classify(error: &AttemptError, is_update: bool) -> Class {
         AttemptError::Unreadable { .. } if !is_update => Class::Transient,
         AttemptError::Status(error) => match (error.status, error.retry_after) {
             (401, _) => Class::Unauthorized,
-            (408 | 429 | 500 | 502 | 503 | 504, Some(wait)) => Class::RetryAfter(wait),
-            (408 | 429 | 500 | 502 | 503 | 504, None) => Class::Transient,
+            (status, Some(wait)) if is_transient(status) => Class::RetryAfter(wait),
+            (status, None) if is_transient(status) => Class::Transient,
             _ => Class::Final,
         },
         AttemptError::Unreadable { .. }

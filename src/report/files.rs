@@ -18,6 +18,7 @@ use crate::event::Intent;
 use crate::input::{Entry, InputError, Rows, Table, plan};
 use crate::pipeline::producer::Before;
 use crate::pipeline::worker::content_hash;
+use crate::retry::is_transient;
 
 /// Different causes that are told apart; the rest is one.
 const MOST_CAUSES: usize = 1000;
@@ -652,6 +653,8 @@ pub struct Totals {
     pub outcomes: BTreeMap<Outcome, u64>,
     /// Failures by cause; the most frequent first after [`Totals::causes`].
     causes: HashMap<(Outcome, String), Cause>,
+    /// Failed and unknown rows that may come out otherwise if they are tried again as they stand.
+    pub worth_another_try: u64,
     /// Requests of all pieces.
     pub sent: Sent,
     /// When the run began.
@@ -709,6 +712,10 @@ impl Totals {
         *self.outcomes.entry(outcome).or_default() += 1;
         if outcome.is_success() || outcome == Outcome::NotAttempted {
             return;
+        }
+        let is_refused = (end.record.status).is_some_and(|status| !is_transient(status));
+        if outcome == Outcome::Unknown || (outcome == Outcome::Failed && !is_refused) {
+            self.worth_another_try += 1;
         }
         let message = end.record.message.as_deref().unwrap_or_default();
         let mut key = (outcome, essence(message));

@@ -53,6 +53,15 @@ pub struct Requests {
     pub by_status: BTreeMap<String, u64>,
 }
 
+/// The commands that may come next, as they are typed.
+#[derive(Clone, Debug)]
+pub struct Next {
+    /// Does a previewed run for real.
+    pub for_real: String,
+    /// Runs failed.csv when it is mended.
+    pub mended: String,
+}
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Ending<'a> {
@@ -64,8 +73,8 @@ pub struct Ending<'a> {
     pub embedded: bool,
     /// Why something could not be recorded or read.
     pub trouble: Option<&'a str>,
-    /// What the user would run to do a previewed run for real.
-    pub for_real: &'a str,
+    /// The commands that may come next.
+    pub next: &'a Next,
     /// Cells that had white space around them.
     pub trimmed: u64,
 }
@@ -259,8 +268,8 @@ impl Summary {
     fn next(&self, totals: &Totals, ending: &Ending<'_>) -> Option<String> {
         let dir = quoted(&self.run_dir);
         if ending.dry_run {
-            return (totals.of(Outcome::WouldUpdate) > 0 && !ending.for_real.is_empty())
-                .then(|| format!("to do it: {}", ending.for_real));
+            return (totals.of(Outcome::WouldUpdate) > 0)
+                .then(|| format!("to do it: {}", ending.next.for_real));
         }
         if ending.embedded {
             return None;
@@ -268,15 +277,16 @@ impl Summary {
         if totals.of(Outcome::NotAttempted) > 0 || ending.stop.is_some() {
             return Some(format!("to go on: sigma-bulk resume {dir}"));
         }
-        if totals.of(Outcome::Failed) + totals.of(Outcome::Unknown) > 0 {
+        if totals.worth_another_try > 0 {
             return Some(format!(
                 "to try failed rows again: sigma-bulk resume --only-failed {dir}"
             ));
         }
         if totals.failures() > 0 {
             return Some(format!(
-                "mend {} and run it like the first",
-                quoted(&format!("{}/failed.csv", self.run_dir))
+                "mend {}, then: {}",
+                quoted(&format!("{}/failed.csv", self.run_dir)),
+                ending.next.mended
             ));
         }
         (totals.of(Outcome::Updated) > 0).then(|| format!("to take it back: sigma-bulk undo {dir}"))

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Context, EMBEDDED, Job, Resumed, RunError, json_line, plan_head};
 use crate::change::diff;
-use crate::cli::for_real;
+use crate::cli::{for_real, with_csv};
 use crate::directory::{Found, Key};
 use crate::gateway::{Cause, Gateway, GatewayOptions};
 use crate::input::plan::PlanRow;
@@ -32,12 +32,12 @@ use crate::pipeline::scheduler;
 use crate::pipeline::worker::{Worker, WorkerOptions};
 use crate::report::RunDir;
 use crate::report::files::{Ledger, Totals, open_rows};
-use crate::report::journal::{InputKind, Journal, Record};
+use crate::report::journal::{Head, InputKind, Journal, Record};
 use crate::report::preview::Preview;
 use crate::report::progress::Progress;
 use crate::report::reporter::{Reporter, ReporterOptions, Told};
 use crate::report::rundir::private_file;
-use crate::report::summary::{Ending, Summary, now, quoted};
+use crate::report::summary::{Ending, Next, Summary, now, quoted};
 use crate::sandbox::{self, Sandbox};
 use crate::settings::{Rate, Settings};
 use crate::sigma::{AttemptError, Client, ClientOptions, Identity, Request, TypesPage};
@@ -582,31 +582,17 @@ fn finish(
     let totals = ledger
         .write_files(dir)
         .map_err(|error| unwritable(&error))?;
-    let mut next = vec!["sigma-bulk".to_owned()];
-    match &settings.save_plan {
-        Some(path) => {
-            save_plan(&mut ledger, dir, path)?;
-            next.extend(["apply".to_owned(), quoted(&path.display().to_string())]);
-        }
-        None => {
-            let args = context.args.get(1..).unwrap_or_default();
-            next.extend(for_real(args).iter().map(|word| quoted(word)));
-            // The directory that the environment or the configuration names is this dry run's.
-            if let (Some(path), None) = (&settings.run_dir, &context.flags.run_dir) {
-                next.extend([
-                    "--run-dir".to_owned(),
-                    quoted(&format!("{}-for-real", path.display())),
-                ]);
-            }
-        }
+    if let Some(path) = &settings.save_plan {
+        save_plan(&mut ledger, dir, path)?;
     }
+    let next = next_commands(context, settings, ledger.head(), dir);
     let trouble = told.trouble.as_ref().map(ToString::to_string);
     let ending = Ending {
         stop: stop.reason(),
         dry_run: settings.dry_run,
         embedded: ledger.head().base_url == EMBEDDED,
         trouble: trouble.as_deref(),
-        for_real: &next.join(" "),
+        next: &next,
         trimmed,
     };
     let summary = Summary::new(&totals, &ending, dir.path());
@@ -624,6 +610,52 @@ fn finish(
     }
     show(context, settings, &summary, &totals, &ending, told.preview);
     Ok(summary.exit_code)
+}
+
+/// The commands that may come next: those of this one's words, if they say what is to be done.
+pub(super) fn next_commands(
+    context: &Context,
+    settings: &Settings,
+    head: &Head,
+    dir: &RunDir,
+) -> Next {
+    let args = context.args.get(1..).unwrap_or_default();
+    let command = args.first().map(|word| word.to_string_lossy());
+    let own = (command.is_some_and(|command| command == head.command)).then(|| for_real(args));
+    let path = |path: &Path| path.display().to_string();
+    let elsewhere = |words: [&str; 2]| -> Vec<String> {
+        [words[0], words[1], "--base-url", &head.base_url]
+            .map(str::to_owned)
+            .into()
+    };
+    let mut real = match (&settings.save_plan, &own, head.kind) {
+        (Some(plan), _, _) => vec!["apply".to_owned(), path(plan)],
+        (None, Some(own), _) => own.clone(),
+        (None, None, InputKind::Csv) => elsewhere(["update", &path(&dir.input())]),
+        (None, None, InputKind::Plan) => vec!["apply".to_owned(), path(&dir.plan())],
+    };
+    // The directory that the environment or the configuration names is this run's.
+    if settings.save_plan.is_none()
+        && let (Some(taken), None) = (&settings.run_dir, &context.flags.run_dir)
+    {
+        real.extend([
+            "--run-dir".to_owned(),
+            format!("{}-for-real", taken.display()),
+        ]);
+    }
+    let failed = path(&dir.failed());
+    let mended = match (own, &settings.csv) {
+        (Some(own), Some(csv)) if head.command == "update" => with_csv(&own, &path(csv), &failed),
+        _ => elsewhere(["update", &failed]),
+    };
+    let typed = |words: Vec<String>| {
+        let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        format!("sigma-bulk {}", words.join(" "))
+    };
+    Next {
+        for_real: typed(real),
+        mended: typed(mended),
+    }
 }
 
 fn save_plan(ledger: &mut Ledger, dir: &RunDir, path: &Path) -> Result<(), RunError> {

@@ -29,7 +29,7 @@ use crate::sigma::hosts::{self, Environment};
 
 mod execute;
 
-use execute::{execute, show};
+use execute::{execute, next_commands, show};
 
 /// What stands for the base URL of a run on the embedded sandbox, which ends with it.
 const EMBEDDED: &str = "sandbox";
@@ -425,7 +425,7 @@ fn report(context: &Context, settings: &Settings, path: &Path) -> Result<u8, Run
         dry_run: head.dry_run,
         embedded: head.base_url == EMBEDDED,
         trouble: None,
-        for_real: "",
+        next: &next_commands(context, settings, &head, &dir),
         trimmed: 0,
     };
     let mut summary = Summary::new(&totals, &ending, dir.path());

@@ -16,6 +16,7 @@ fn settings() -> insta::Settings {
     let mut settings = insta::Settings::clone_current();
     settings.add_filter(r"in \d+\.\d s(, \d+\.\d rows/s)?", "in [time]");
     settings.add_filter(r"\[request [0-9a-f]+\]", "[request …]");
+    settings.add_filter(r"http://127\.0\.0\.1:\d+", "[url]");
     settings
 }
 
