@@ -281,6 +281,15 @@ fn open_journal(job: &Job, resumed: Option<&Resumed>) -> io::Result<Journal> {
     Ok(journal)
 }
 
+/// What would become of the rows.
+#[derive(Debug, Default)]
+struct Forecast {
+    changed: u64,
+    as_wanted: u64,
+    /// Rows that are wrong, and those whose member is not there.
+    impossible: u64,
+}
+
 /// What is needed to find out what must be known before the first change.
 struct Preparing<'a> {
     context: &'a Context,
@@ -324,21 +333,21 @@ impl Preparing<'_> {
         if is_resumed || self.settings.dry_run || !(counting || asks) {
             return Ok(Duration::ZERO);
         }
-        let changes = if self.lookup.is_listed() || counting {
-            Some(self.count_changes(rules)?)
+        let forecast = if self.lookup.is_listed() || counting {
+            Some(self.forecast(rules)?)
         } else {
             None
         };
-        if let (Some(most), Some(changes)) = (self.settings.max_changes, changes)
-            && most.is_exceeded(changes, self.preflight.rows.into())
+        if let (Some(most), Some(forecast)) = (self.settings.max_changes, &forecast)
+            && most.is_exceeded(forecast.changed, self.preflight.rows.into())
         {
             return Err(RunError::Refused(format!(
                 "{} would be changed, which is more than --max-changes allows: nothing was sent; look with --dry-run",
-                count(changes, "member")
+                count(forecast.changed, "member")
             )));
         }
         let asked_at = Instant::now();
-        if asks && !self.is_agreed(changes).await {
+        if asks && !self.is_agreed(forecast.as_ref()).await {
             return Err(RunError::Refused("nothing was sent".to_owned()));
         }
         Ok(asked_at.elapsed())
@@ -420,48 +429,63 @@ impl Preparing<'_> {
         Ok(())
     }
 
-    /// How many rows would be changed.
-    fn count_changes(&self, rules: &Rules) -> Result<u64, RunError> {
-        let mut count = 0;
+    /// What would become of the rows, as far as it is known without a further request.
+    fn forecast(&self, rules: &Rules) -> Result<Forecast, RunError> {
+        let mut forecast = Forecast::default();
         let mut rows = open_rows(&self.job.head, &self.job.dir)?;
         while let Some((_, entry)) = rows.next_entry()? {
-            let Entry::Row(row) = entry else { continue };
-            if self.preflight.relations.problems.contains_key(&row.number)
-                || rules.problem(&row).is_some()
-            {
-                continue;
-            }
-            let Some(Found::One(member)) = self.lookup.known(&row) else {
-                continue;
+            let row = match entry {
+                Entry::Row(row)
+                    if !self.preflight.relations.problems.contains_key(&row.number)
+                        && rules.problem(&row).is_none() =>
+                {
+                    row
+                }
+                _ => {
+                    forecast.impossible += 1;
+                    continue;
+                }
             };
-            let is_change = match &row.ask {
-                Ask::Wanted(wanted) => {
+            let is_change = match (&row.ask, self.lookup.known(&row)) {
+                (Ask::Wanted(wanted), _) if wanted.is_empty() => false,
+                (Ask::Wanted(wanted), Some(Found::One(member))) => {
                     !diff(&member, wanted, self.settings.send_unchanged).is_empty()
                 }
-                Ask::Planned { changes, .. } => !member.bears(changes),
+                (Ask::Planned { changes, .. }, Some(Found::One(member))) => !member.bears(changes),
+                _ => {
+                    forecast.impossible += 1;
+                    continue;
+                }
             };
-            count += u64::from(is_change);
+            if is_change {
+                forecast.changed += 1;
+            } else {
+                forecast.as_wanted += 1;
+            }
         }
-        Ok(count)
+        Ok(forecast)
     }
 
-    async fn is_agreed(&self, changes: Option<u64>) -> bool {
+    async fn is_agreed(&self, forecast: Option<&Forecast>) -> bool {
         let rows = self.preflight.rows;
-        let bad = self.preflight.bad_rows.min(rows);
-        let wrong = if bad > 0 {
-            format!(", {} of them wrong", grouped(bad.into()))
-        } else {
-            String::new()
-        };
-        let what = match changes {
-            Some(changes) => format!("{} would be changed", count(changes, "member")),
-            None => format!(
-                "at most {} would be changed",
-                count((rows - bad).into(), "member")
+        let what = match forecast {
+            Some(forecast) => format!(
+                "{} to change, {} as wanted already, {} not possible",
+                grouped(forecast.changed),
+                grouped(forecast.as_wanted),
+                grouped(forecast.impossible)
             ),
+            None => {
+                let bad = self.preflight.bad_rows.min(rows);
+                format!(
+                    "at most {} to change, {} not possible",
+                    grouped((rows - bad).into()),
+                    grouped(bad.into())
+                )
+            }
         };
         let question = format!(
-            "{} in {}{wrong}: {what} at {} (organization {}).\nGo on? [y/N]",
+            "{} in {}: {what}; at {} (organization {}).\nGo on? [y/N]",
             count(rows.into(), "row"),
             Plain(&self.job.head.input),
             self.job.head.base_url,
