@@ -359,11 +359,8 @@ impl Member {
 }
 
 /// One field's change. In the journal and in plans it is `[field, before, after]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    from = "(Field, Option<Value>, Value)",
-    into = "(Field, Option<Value>, Value)"
-)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "(Field, Option<Value>, Value)")]
 pub struct Change {
     /// The field.
     pub field: Field,
@@ -383,9 +380,9 @@ impl From<(Field, Option<Value>, Value)> for Change {
     }
 }
 
-impl From<Change> for (Field, Option<Value>, Value) {
-    fn from(change: Change) -> Self {
-        (change.field, change.before, change.after)
+impl Serialize for Change {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.field, &self.before, &self.after).serialize(serializer)
     }
 }
 

@@ -1,19 +1,52 @@
 //! What happens to rows, as data: the workers tell it, the reporter records and shows it.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::oneshot;
 
 use crate::change::{Change, Outcome};
 
-/// A change that is about to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A hash of what a row asks for, by which a resume knows that it is the same row; 16 hexadecimal digits in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContentHash(pub u64);
+
+impl Serialize for ContentHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:016x}", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for ContentHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct HashVisitor;
+        impl Visitor<'_> for HashVisitor {
+            type Value = ContentHash;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("hexadecimal digits")
+            }
+            fn visit_str<E: de::Error>(self, digits: &str) -> Result<ContentHash, E> {
+                u64::from_str_radix(digits, 16)
+                    .map(ContentHash)
+                    .map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(HashVisitor)
+    }
+}
+
+/// A change that is about to be sent; so it stands in the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
     /// The row's number.
     pub row: u32,
-    /// A hash of what the row asks for, by which a resume knows that it is the same row.
-    pub hash: u64,
+    /// A hash of what the row asks for.
+    pub hash: ContentHash,
     /// The member.
+    #[serde(rename = "member")]
     pub member_id: Box<str>,
     /// What is to be sent, with the values before.
     pub changes: Arc<[Change]>,
@@ -58,4 +91,21 @@ pub enum Event {
         /// Whether an intent of it was recorded.
         recorded: bool,
     },
+}
+
+/// What earlier pieces of a run did.
+#[derive(Debug, Default)]
+pub struct Before {
+    /// For each row, by number from 1, whether it has a final outcome.
+    pub done: Vec<bool>,
+    /// What was meant to be sent for rows that have none.
+    pub intents: HashMap<u32, Arc<Intent>>,
+}
+
+impl Before {
+    /// Whether a row has a final outcome.
+    #[must_use]
+    pub fn is_done(&self, row: u32) -> bool {
+        self.done.get(row as usize).copied().unwrap_or(false)
+    }
 }

@@ -33,8 +33,7 @@ pub(crate) fn latency(bench: &mut Bench, goals: &mut Goals) {
         run(8_000, "D", AT_ONCE),
         run(100, "F", 1),
     );
-    let mut reqwest =
-        |requests: usize, at_once: usize| bare(bench, &sandbox, requests, at_once).wall;
+    let reqwest = |requests: usize, at_once: usize| bare(bench, &sandbox, requests, at_once).wall;
     let latency = (reqwest(110, 1) - reqwest(10, 1)) / 100.0;
     let bare = 6_400.0 / (reqwest(7_040, AT_ONCE) - reqwest(640, AT_ONCE));
     let tool = 6_400.0 / (long - short);

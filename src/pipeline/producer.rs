@@ -3,7 +3,6 @@
 //! Rows whose member takes an email that another gives up come after that one's rows, wherever they stand: their
 //! places are kept while the file is read, and they are read again in the order of their depth.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -11,24 +10,9 @@ use tokio::sync::mpsc;
 use super::rules::Rules;
 use super::{Events, Job};
 use crate::change::{Outcome, fold};
-use crate::event::{Event, Finished, Intent};
+use crate::event::{Before, Event, Finished};
 use crate::input::{BadRow, Entry, InputError, Place, Preflight, Row, Rows};
 use crate::stop::Stop;
-
-/// What earlier pieces of the run did.
-#[derive(Debug, Default)]
-pub struct Before {
-    /// For each row, by number from 1, whether it has a final outcome.
-    pub done: Vec<bool>,
-    /// What was meant to be sent for rows that have none.
-    pub intents: HashMap<u32, Arc<Intent>>,
-}
-
-impl Before {
-    fn is_done(&self, row: u32) -> bool {
-        self.done.get(row as usize).copied().unwrap_or(false)
-    }
-}
 
 /// Reads rows and sends them on.
 #[derive(Debug)]

@@ -108,15 +108,13 @@ pub async fn run(mut jobs: mpsc::Receiver<Job>, worker: Arc<Worker>, concurrency
 
 /// One row; a panic in it is its outcome and nobody else's.
 async fn one(worker: Arc<Worker>, job: Job) -> NameId {
-    let key = job.key;
-    let row = job.row.clone();
     // A span costs nothing unless somebody listens. No email in it: logs are kept by others.
-    let span = tracing::info_span!("row", row = row.number, line = row.line);
-    let work = worker.run(job).instrument(span);
+    let span = tracing::info_span!("row", row = job.row.number, line = job.row.line);
+    let work = worker.run(&job).instrument(span);
     if AssertUnwindSafe(work).catch_unwind().await.is_err() {
-        worker.panicked(&row).await;
+        worker.panicked(&job.row).await;
     }
-    key
+    job.key
 }
 
 #[cfg(test)]

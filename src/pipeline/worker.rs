@@ -10,7 +10,7 @@ use super::rules::Rules;
 use super::{Events, Job};
 use crate::change::{Change, Field, Member, Outcome, Value, diff};
 use crate::directory::Found;
-use crate::event::{Event, Finished, Intent};
+use crate::event::{ContentHash, Event, Finished, Intent};
 use crate::gateway::{Cause, Failure, Gateway, Reply};
 use crate::input::{Ask, Row};
 use crate::lookup::Lookup;
@@ -97,15 +97,15 @@ fn end(outcome: Outcome, message: impl Into<Box<str>>) -> End {
 
 impl Worker {
     /// Brings a row to its outcome and tells it.
-    pub async fn run(&self, job: Job) {
-        let event = match self.settle(&job).await {
+    pub async fn run(&self, job: &Job) {
+        let event = match self.settle(job).await {
             End::Abandoned { recorded } => Event::Abandoned {
                 row: job.row.number,
                 recorded,
             },
             End::Outcome(settled) => {
                 self.limits.note(settled.outcome);
-                Event::Finished(finished(job.row, *settled))
+                Event::Finished(finished(&job.row, *settled))
             }
         };
         // Nobody listens only when the process ends.
@@ -120,7 +120,7 @@ impl Worker {
         let settled = Settled::new(Outcome::Unknown, Some(message.into()));
         let _ = self
             .events
-            .send(Event::Finished(finished(row.clone(), settled)))
+            .send(Event::Finished(finished(row, settled)))
             .await;
     }
 
@@ -300,7 +300,7 @@ impl Worker {
         let (recorded, is_recorded) = oneshot::channel();
         let intent = Intent {
             row: job.row.number,
-            hash: content_hash(&job.row),
+            hash: ContentHash(job.row.content_hash()),
             member_id: member.id.clone(),
             changes: Arc::clone(&changes),
         };
@@ -457,11 +457,11 @@ impl Worker {
     }
 }
 
-fn finished(row: Row, settled: Settled) -> Finished {
+fn finished(row: &Row, settled: Settled) -> Finished {
     Finished {
         row: row.number,
         line: row.line,
-        email: row.email,
+        email: row.email.clone(),
         member_id: settled.member_id,
         outcome: settled.outcome,
         status: settled.status,
@@ -527,30 +527,4 @@ fn planned(member: &Member, changes: &[Change]) -> Result<Vec<Change>, String> {
         }
     }
     Ok(left)
-}
-
-/// A hash of what a row asks for, the same in every version of the tool: FNV-1a, 64 bits
-/// (<http://www.isthe.com/chongo/tech/comp/fnv/>). It tells an accident from the row that was sent, and is no seal.
-#[must_use]
-pub fn content_hash(row: &Row) -> u64 {
-    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0100_0000_01b3;
-    let mut hash = OFFSET_BASIS;
-    let mut add = |bytes: &[u8]| {
-        for byte in bytes {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
-        }
-    };
-    add(row.email.as_bytes());
-    for field in Field::ALL {
-        match row.wants(field) {
-            None => {}
-            Some(Value::Text(text)) => {
-                add(&[0, field as u8]);
-                add(text.as_bytes());
-            }
-            Some(Value::Flag(flag)) => add(&[0, field as u8, u8::from(*flag)]),
-        }
-    }
-    hash
 }

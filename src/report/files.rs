@@ -10,14 +10,12 @@ use std::sync::Arc;
 
 use super::RunDir;
 use super::journal::{
-    Glance, Head, InputKind, IntentRecord, JournalError, JournalReader, OutcomeRecord, Record, Sent,
+    Glance, Head, InputKind, JournalError, JournalReader, OutcomeRecord, Record, Sent,
 };
 use super::rundir::RunDirError;
 use crate::change::{Change, Field, Outcome, Value, fold};
-use crate::event::Intent;
+use crate::event::{Before, ContentHash, Intent};
 use crate::input::{Entry, InputError, Rows, Table, plan};
-use crate::pipeline::producer::Before;
-use crate::pipeline::worker::content_hash;
 use crate::retry::is_transient;
 
 /// Different causes that are told apart; the rest is one.
@@ -45,7 +43,7 @@ pub type FirstEmails = HashMap<Box<str>, Box<str>>;
 /// The first and the last email of each member that was renamed, by id.
 type Renames = HashMap<Box<str>, (Box<str>, Box<str>)>;
 
-fn note_rename(renamed: &mut Renames, intent: Option<IntentRecord>) {
+fn note_rename(renamed: &mut Renames, intent: Option<Intent>) {
     let Some(intent) = intent else { return };
     let rename = intent
         .changes
@@ -58,7 +56,7 @@ fn note_rename(renamed: &mut Renames, intent: Option<IntentRecord>) {
     }) = rename
     {
         renamed
-            .entry(intent.member)
+            .entry(intent.member_id)
             .and_modify(|(_, last)| last.clone_from(after))
             .or_insert_with(|| (before.clone(), after.clone()));
     }
@@ -218,7 +216,7 @@ impl Ledger {
             OutcomeRecord {
                 row,
                 outcome,
-                member: intent.as_ref().map(|intent| intent.member.clone()),
+                member: intent.as_ref().map(|intent| intent.member_id.clone()),
                 status: None,
                 attempts: u32::from(intent.is_some()),
                 changes: None,
@@ -257,7 +255,7 @@ impl Ledger {
             done: vec![false; self.states.len() + 1],
             ..Before::default()
         };
-        let mut hashes: HashMap<u32, Box<str>> = HashMap::new();
+        let mut hashes: HashMap<u32, ContentHash> = HashMap::new();
         for row in 1..=self.head.rows {
             let end = self.row_end(row)?;
             let is_final = match end.record.outcome {
@@ -271,12 +269,6 @@ impl Ledger {
             }
             if !is_final && let Some(intent) = self.intent(row)? {
                 hashes.insert(row, intent.hash);
-                let intent = Intent {
-                    row,
-                    hash: 0,
-                    member_id: intent.member,
-                    changes: intent.changes,
-                };
                 before.intents.insert(row, Arc::new(intent));
             }
         }
@@ -290,7 +282,11 @@ impl Ledger {
     }
 
     /// Rows that had an intent must still be those of which the intent was.
-    fn check_rows(&self, dir: &RunDir, hashes: &HashMap<u32, Box<str>>) -> Result<(), FilesError> {
+    fn check_rows(
+        &self,
+        dir: &RunDir,
+        hashes: &HashMap<u32, ContentHash>,
+    ) -> Result<(), FilesError> {
         if hashes.is_empty() {
             return Ok(());
         }
@@ -299,7 +295,7 @@ impl Ledger {
             if let Entry::Row(row) = entry
                 && hashes
                     .get(&place.number)
-                    .is_some_and(|hash| **hash != *format!("{:016x}", content_hash(&row)))
+                    .is_some_and(|hash| hash.0 != row.content_hash())
             {
                 return Err(FilesError::Changed {
                     path: dir.path().display().to_string(),
@@ -316,7 +312,7 @@ impl Ledger {
             .is_some_and(|state| state.outcome > state.intent)
     }
 
-    fn intent(&mut self, row: u32) -> Result<Option<IntentRecord>, JournalError> {
+    fn intent(&mut self, row: u32) -> Result<Option<Intent>, JournalError> {
         match self.states.get(index(row)).map(|state| state.intent) {
             None | Some(0) => Ok(None),
             Some(at) => match self.reader.record_at(at)? {

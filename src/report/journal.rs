@@ -110,19 +110,6 @@ const fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// A change that is about to be sent, as the journal has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IntentRecord {
-    /// The row's number.
-    pub row: u32,
-    /// A hash of what the row asks for, in hexadecimal.
-    pub hash: Box<str>,
-    /// The member.
-    pub member: Box<str>,
-    /// Field, before, after.
-    pub changes: Arc<[Change]>,
-}
-
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -132,7 +119,7 @@ pub enum Record {
     /// A further piece of the run begins, at this time.
     Resumed(String),
     /// About to be sent.
-    Intent(IntentRecord),
+    Intent(Intent),
     /// A row has its outcome.
     Outcome(OutcomeRecord),
     /// Nothing of the row's last intent was sent.
@@ -154,7 +141,7 @@ pub enum Record {
 #[derive(Debug)]
 pub enum Glance {
     /// A row's intent; the whole of it if it gives the member another email.
-    Intent(u32, Option<IntentRecord>),
+    Intent(u32, Option<Intent>),
     /// A row's outcome.
     Outcome(u32),
     /// Any other record, which are few.
@@ -202,17 +189,6 @@ impl Glance {
             (Some(intent), _) => Self::Intent(intent.row, None),
             (None, Some(outcome)) => Self::Outcome(outcome.row),
             (None, None) => Self::Other(record()?),
-        })
-    }
-}
-
-impl From<Intent> for Record {
-    fn from(intent: Intent) -> Self {
-        Self::Intent(IntentRecord {
-            row: intent.row,
-            hash: format!("{:016x}", intent.hash).into(),
-            member: intent.member_id,
-            changes: intent.changes,
         })
     }
 }

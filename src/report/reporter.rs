@@ -120,15 +120,25 @@ impl Reporter {
                         break;
                     }
                     for event in batch.drain(..) {
+                        let record = match event {
+                            Event::Intent(intent, sender) => {
+                                recorded.push(sender);
+                                Some(Record::Intent(intent))
+                            }
+                            Event::Finished(finished) => {
+                                let record = Record::from(&finished);
+                                self.show(&finished, &mut failures);
+                                Some(record)
+                            }
+                            Event::Abandoned { row, recorded } => {
+                                recorded.then_some(Record::Abandoned(row))
+                            }
+                        };
                         if trouble.is_none()
-                            && let Err(error) = self.record(&event)
+                            && let Some(record) = record
+                            && let Err(error) = self.journal.add(&record)
                         {
                             self.give_up(&mut trouble, error);
-                        }
-                        match event {
-                            Event::Intent(_, sender) => recorded.push(sender),
-                            Event::Finished(finished) => self.show(&finished, &mut failures),
-                            Event::Abandoned { .. } => {}
                         }
                     }
                     if trouble.is_none()
@@ -169,20 +179,6 @@ impl Reporter {
             journal: self.journal,
             preview: self.preview,
             trouble,
-        }
-    }
-
-    fn record(&mut self, event: &Event) -> std::io::Result<()> {
-        match event {
-            Event::Intent(intent, _) => self.journal.add(&Record::from(intent.clone())),
-            Event::Finished(finished) => self.journal.add(&Record::from(finished)),
-            Event::Abandoned {
-                row,
-                recorded: true,
-            } => self.journal.add(&Record::Abandoned(*row)),
-            Event::Abandoned {
-                recorded: false, ..
-            } => Ok(()),
         }
     }
 

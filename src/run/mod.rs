@@ -11,11 +11,11 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::{Cli, Command};
+use crate::event::Before;
 use crate::input::plan::{self, PlanHead, PlanReader};
 use crate::input::{InputError, Preflight, Rows, Table, preflight, text};
 use crate::lock::LockError;
 use crate::output::{Output, count, has_terminal};
-use crate::pipeline::producer::Before;
 use crate::report::RunDir;
 use crate::report::files::{FilesError, FirstEmails, Ledger, open_rows};
 use crate::report::journal::{self, Head, InputKind};
