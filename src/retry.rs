@@ -14,7 +14,10 @@ use crate::sigma::AttemptError;
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 /// Each delay is so many times the one before.
 const GROWTH: f64 = 2.0;
-/// No delay is longer.
+/// The same after refusals for being too much, where the API names no time: then five tries outlast the longest usual
+/// window of a rate limit, a minute, even if there is no other row to try in the meantime.
+const REFUSED_GROWTH: f64 = 4.0;
+/// No delay is longer, but for its jitter.
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 /// Each delay varies by this part to both sides, so that workers that failed together do not come back together.
 const JITTER: f64 = 0.5;
@@ -24,6 +27,8 @@ const JITTER: f64 = 0.5;
 pub enum Class {
     /// Another try may do better.
     Transient,
+    /// It was too much (429), and the API named no time to wait.
+    Refused,
     /// The API named the time for which all workers pause.
     RetryAfter(Duration),
     /// The token is not taken: another one may be.
@@ -52,6 +57,7 @@ pub fn classify(error: &AttemptError, is_update: bool) -> Class {
         AttemptError::Status(error) => match (error.status, error.retry_after) {
             (401, _) => Class::Unauthorized,
             (status, Some(wait)) if is_transient(status) => Class::RetryAfter(wait),
+            (429, None) => Class::Refused,
             (status, None) if is_transient(status) => Class::Transient,
             _ => Class::Final,
         },
@@ -70,27 +76,22 @@ pub enum Decision {
     GiveUp,
 }
 
-/// The tries of one request.
+/// The tries of one request. Most requests need no further one, so that the delays are made when they are.
 #[derive(Debug)]
 pub struct Tries {
     left: u32,
-    delays: ExponentialBackoff,
+    delays: Option<ExponentialBackoff>,
+    refused_delays: Option<ExponentialBackoff>,
 }
 
 impl Tries {
     /// So many tries after the first.
     #[must_use]
-    pub fn new(retries: u32) -> Self {
-        let delays = ExponentialBackoffBuilder::new()
-            .with_initial_interval(FIRST_DELAY)
-            .with_multiplier(GROWTH)
-            .with_max_interval(LONGEST_DELAY)
-            .with_randomization_factor(JITTER)
-            .with_max_elapsed_time(None)
-            .build();
+    pub const fn new(retries: u32) -> Self {
         Self {
             left: retries,
-            delays,
+            delays: None,
+            refused_delays: None,
         }
     }
 
@@ -100,13 +101,25 @@ impl Tries {
             return Decision::GiveUp;
         }
         self.left -= 1;
-        let delay = self.delays.next_backoff().unwrap_or(LONGEST_DELAY);
-        match class {
+        let (delays, growth) = match class {
             // The pacer holds all workers for so long, this one too.
-            Class::RetryAfter(_) => Decision::Again(Duration::ZERO),
-            _ => Decision::Again(delay),
-        }
+            Class::RetryAfter(_) => return Decision::Again(Duration::ZERO),
+            Class::Refused => (&mut self.refused_delays, REFUSED_GROWTH),
+            _ => (&mut self.delays, GROWTH),
+        };
+        let delays = delays.get_or_insert_with(|| exponential(growth));
+        Decision::Again(delays.next_backoff().unwrap_or(LONGEST_DELAY))
     }
+}
+
+fn exponential(growth: f64) -> ExponentialBackoff {
+    ExponentialBackoffBuilder::new()
+        .with_initial_interval(FIRST_DELAY)
+        .with_multiplier(growth)
+        .with_max_interval(LONGEST_DELAY)
+        .with_randomization_factor(JITTER)
+        .with_max_elapsed_time(None)
+        .build()
 }
 
 #[cfg(test)]
@@ -143,19 +156,21 @@ mod tests {
 
     #[test]
     fn delays_grow_and_end() {
-        let mut tries = Tries::new(8);
-        let mut base = FIRST_DELAY;
-        for _ in 0..8 {
-            let Decision::Again(delay) = tries.decide(Class::Transient) else {
-                panic!("gave up")
-            };
-            assert!(
-                delay >= base.mul_f64(1.0 - JITTER) && delay <= base.mul_f64(1.0 + JITTER),
-                "{delay:?}"
-            );
-            base = base.mul_f64(GROWTH).min(LONGEST_DELAY);
+        for (class, growth) in [(Class::Transient, GROWTH), (Class::Refused, REFUSED_GROWTH)] {
+            let mut tries = Tries::new(8);
+            let mut base = FIRST_DELAY;
+            for _ in 0..8 {
+                let Decision::Again(delay) = tries.decide(class) else {
+                    panic!("gave up")
+                };
+                assert!(
+                    delay >= base.mul_f64(1.0 - JITTER) && delay <= base.mul_f64(1.0 + JITTER),
+                    "{delay:?}"
+                );
+                base = base.mul_f64(growth).min(LONGEST_DELAY);
+            }
+            assert_eq!(tries.decide(class), Decision::GiveUp);
         }
-        assert_eq!(tries.decide(Class::Transient), Decision::GiveUp);
     }
 
     #[test]
