@@ -1,13 +1,12 @@
 //! How much of what is allowed is used: of the concurrency, of a rate that was told, of a limit that was not.
 
-use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 use sigma_bulk::sandbox::{self, Config, Population};
 
 use crate::cost::bare;
-use crate::harness::{Bench, Goals, Sandbox};
+use crate::harness::{Bench, Goals, Sandbox, Took};
 
 /// With concurrency C and latency L, the share of C/L. L is what one request takes, measured: the sandbox's timers are a
 /// little late.
@@ -117,7 +116,6 @@ pub(crate) fn rate(bench: &mut Bench, goals: &mut Goals) {
 
 /// Limits that were not told, found in real time. (An hour of each, in virtual time, is in src/pace/simulation.rs.)
 pub(crate) fn limits(bench: &mut Bench) {
-    const SECONDS: usize = 60;
     println!(
         "\n### Limits that it is not told, each for a minute of real time, the discovery included\n"
     );
@@ -139,26 +137,37 @@ pub(crate) fn limits(bench: &mut Bench) {
         (1_000, "1,000/s, a bucket of 1,000", &[]),
     ];
     for (limit, name, more) in cases {
-        let rows = limit * SECONDS;
         let per_second = limit.to_string();
         let flags = [&["--latency", "20ms", "--rate-limit", &per_second], more].concat();
-        let sandbox = Sandbox::start(rows, &flags);
-        let csv = bench.csv(rows, "H");
-        let took = bench.update(&sandbox.url, &csv, &["--concurrency", "64"]);
-        let answered = |status: &str| {
-            let path = format!("/requests/by_status/{status}");
-            took.summary
-                .pointer(&path)
-                .and_then(Value::as_f64)
-                .unwrap_or(0.0)
-        };
-        let seconds = took.summary.get("elapsed_seconds").and_then(Value::as_f64);
-        let accepted = answered("200") / seconds.unwrap_or(f64::INFINITY);
-        println!(
-            "| {name} | {accepted:.1} | {:.1} % | {:.2} % |",
-            accepted / limit as f64 * 100.0,
-            answered("429") / (answered("200") + answered("429")) * 100.0
-        );
-        thread::sleep(Duration::from_millis(100));
+        let took = minute(bench, limit, &flags);
+        limit_line(name, limit as f64, &took);
     }
+    let took = minute(bench, 100, &["--latency", "50ms", "--max-concurrent", "5"]);
+    limit_line("5 at once, 50 ms of latency: 100/s at best", 100.0, &took);
+}
+
+/// As many rows as the limit lets go in a minute.
+fn minute(bench: &mut Bench, limit: usize, flags: &[&str]) -> Took {
+    const SECONDS: usize = 60;
+    let rows = limit * SECONDS;
+    let sandbox = Sandbox::start(rows, flags);
+    let csv = bench.csv(rows, "H");
+    bench.update(&sandbox.url, &csv, &["--concurrency", "64"])
+}
+
+fn limit_line(name: &str, limit: f64, took: &Took) {
+    let answered = |status: &str| {
+        let path = format!("/requests/by_status/{status}");
+        took.summary
+            .pointer(&path)
+            .and_then(Value::as_f64)
+            .unwrap_or(0.0)
+    };
+    let seconds = took.summary.get("elapsed_seconds").and_then(Value::as_f64);
+    let accepted = answered("200") / seconds.unwrap_or(f64::INFINITY);
+    println!(
+        "| {name} | {accepted:.1} | {:.1} % | {:.2} % |",
+        accepted / limit * 100.0,
+        answered("429") / (answered("200") + answered("429")) * 100.0
+    );
 }

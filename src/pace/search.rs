@@ -33,6 +33,10 @@
 //! the single fastest answer for the base, which jitter makes unreachable); and it checks each step down: if the latency
 //! doesn't fall with the number, then the API is merely slower, and the number is restored (Vegas would starve).
 //!
+//! Some APIs refuse for the number itself. There is no method to follow: it is lowered to what was under way at a refusal
+//! less that request, but not below what the known rate needs, and probed by one more. A refusal within two latencies of
+//! that is for the number, for a limit of the rate lets savings be spent first; then the rate stays as it was.
+//!
 //! [RFC 9438]: https://www.rfc-editor.org/rfc/rfc9438
 //! [concurrency-limits]: https://github.com/Netflix/concurrency-limits
 
@@ -258,6 +262,7 @@ pub struct Search {
     usage: Usage,
     under_way: usize,
     concurrency: Concurrency,
+    crowd: Crowd,
 }
 
 impl Search {
@@ -306,6 +311,7 @@ impl Search {
             usage: Usage::default(),
             under_way: 0,
             concurrency: Concurrency::new(options.most_at_once),
+            crowd: Crowd::new(),
         };
         search.rate = search.rate_at(0.0);
         search
@@ -322,7 +328,7 @@ impl Search {
     pub fn at_once(&self) -> usize {
         match &self.hold {
             Some(hold) => hold.stragglers.saturating_add(1),
-            None => self.concurrency.limit,
+            None => self.concurrency.limit.min(self.crowd.most),
         }
     }
 
@@ -338,6 +344,7 @@ impl Search {
         let now = now.as_secs_f64();
         self.under_way = self.under_way.saturating_add(1);
         self.concurrency.sent(self.under_way);
+        self.crowd.sent(now, self.under_way);
         self.costs.sent();
         if let Some(hold) = &mut self.hold {
             // A microsecond: what is lost between durations and seconds.
@@ -362,6 +369,7 @@ impl Search {
     pub fn answered(&mut self, now: Duration, latency: Duration) {
         self.under_way = self.under_way.saturating_sub(1);
         self.concurrency.answered(now, latency);
+        self.crowd.answered(latency);
         let now = now.as_secs_f64();
         let sent = now - latency.as_secs_f64();
         if let Some(hold) = &mut self.hold
@@ -400,11 +408,7 @@ impl Search {
             let mut refused_rate = self.rate_at(sent);
             if refused_rate.is_infinite() {
                 let span = (now - self.measure.since).max(USE_SECONDS);
-                refused_rate = self
-                    .usage
-                    .rate
-                    .max(self.measure.accepted / span)
-                    .max(SLOWEST);
+                refused_rate = self.usage.rate.max(self.costs.all_sent / span).max(SLOWEST);
             }
             until = until.max(if told.is_some() {
                 now
@@ -420,6 +424,7 @@ impl Search {
                 stragglers: self.under_way,
                 trial: None,
             });
+            self.crowd.refused(sent, self.under_way);
             self.rate = refused_rate;
         }
         // A refusal from before the recovery says nothing new, but its pause counts.
@@ -513,6 +518,15 @@ impl Search {
 
     /// The trial of `hold`, sent at `sent`, was accepted at `now`: the hold is over, and the limit known better.
     fn recover(&mut self, hold: &Hold, now: f64, sent: f64) {
+        let pause = now - hold.began;
+        let cycle = self.costs.cycle(self.bounds.settled.max(SLOWEST));
+        if self.crowd.takes_back(now, cycle.max(pause / TIME_BUDGET)) {
+            self.phase_began += pause;
+            self.measure.since += pause;
+            self.resume(now, sent);
+            self.rate = self.rate_at(now);
+            return;
+        }
         // Nanoseconds can't be lost here: a hold lasts at least a round trip.
         let over = (sent - self.measure.since).max(1e-6);
         let accepted = self.measure.accepted;
@@ -599,13 +613,20 @@ impl Search {
                 accepted: 0.0,
             };
         }
+        self.resume(now, sent);
+        self.crowd
+            .recovered(now, self.bounds.low, self.costs.cycle(self.bounds.low));
+        self.choose(now, paused, over);
+        self.rate = self.rate_at(now);
+    }
+
+    /// The hold is over; its trial was sent at `sent`.
+    fn resume(&mut self, now: f64, sent: f64) {
         self.recovered = sent;
         // What a pacer saved up in the hold would be a burst into an empty bucket.
         self.hold_until = Some(Duration::try_from_secs_f64(now).unwrap_or(Duration::MAX));
         self.usage.restart(now);
         self.usage.last_sent = now;
-        self.choose(now, paused, over);
-        self.rate = self.rate_at(now);
     }
 
     /// Keeps further from the limit if refused before it was reached, less far if not.
@@ -719,6 +740,116 @@ impl Usage {
         self.since = now;
         self.sent = 0.0;
         self.due = 0.0;
+    }
+}
+
+/// The latency that the crowd counts with is the mean of about so many answers: enough to even out its jitter, few enough to
+/// be known after the gentle start's first second.
+const CROWD_ANSWERS: f64 = 16.0;
+
+/// What the rate needs varies with the latency, by less the more there are: so a sixteenth is added from sixteen on. Of few,
+/// it would be one too many.
+const CROWD_ROOM: usize = 16;
+
+/// How often more may be under way, in seconds, once more were borne: many times what it takes to be told otherwise.
+const CROWD_GROWS_EVERY: f64 = 1.0;
+
+/// A refusal within so many latencies after more were let go is for their number.
+const AT_ONCE_TURNS: f64 = 2.0;
+
+/// How many requests may be under way before the API refuses for that: some APIs count those, not the rate ("429 above about
+/// five at once"). A rate alone, however even, can't stay below such a limit: latencies vary, and timers are late.
+///
+/// At each refusal one less than were under way is allowed from then on; but never less than the rate that is known to be
+/// borne needs, by Little's law, so that a limit of the rate is not taken for one of the number. One more is tried as
+/// rarely as the rate is probed; and once that is borne, ever more, for then the limit has risen or was none.
+#[derive(Debug, Clone, Copy)]
+struct Crowd {
+    /// As many may be under way; `usize::MAX`: no such limit is known.
+    most: usize,
+    /// How many were, when the API refused.
+    refused_at: usize,
+    /// When more may be tried, and how many.
+    more_at: f64,
+    step: usize,
+    /// While more are tried: how many were borne, and since when.
+    borne: Option<(usize, f64)>,
+    /// Whether it was these that were refused.
+    is_cause: bool,
+    /// The mean latency, in seconds; 0: none is known.
+    latency: f64,
+}
+
+impl Crowd {
+    const fn new() -> Self {
+        Self {
+            most: usize::MAX,
+            refused_at: usize::MAX,
+            more_at: f64::INFINITY,
+            step: 1,
+            borne: None,
+            is_cause: false,
+            latency: 0.0,
+        }
+    }
+
+    fn sent(&mut self, now: f64, under_way: usize) {
+        // Only when so many are really used: an allowance that isn't needs no more.
+        if under_way >= self.most && now >= self.more_at {
+            self.borne = Some((self.most, now));
+            self.most = self.most.saturating_add(self.step);
+            self.step = self.step.saturating_mul(2);
+            self.more_at = now + CROWD_GROWS_EVERY;
+        }
+    }
+
+    fn answered(&mut self, latency: Duration) {
+        let latency = latency.as_secs_f64();
+        self.latency = if self.latency > 0.0 {
+            self.latency + (latency - self.latency) / CROWD_ANSWERS
+        } else {
+            latency
+        };
+    }
+
+    /// The API refused what was sent at `sent`, for the first time since it last accepted, with so many others under way.
+    fn refused(&mut self, sent: f64, others: usize) {
+        self.refused_at = others;
+        // A limit of the number tells at once, one of the rate only when what was saved up is spent.
+        self.is_cause = self.borne.is_some_and(|(borne, since)| {
+            others >= borne && sent <= since + AT_ONCE_TURNS * self.latency
+        });
+    }
+
+    /// It accepts again, and the refusal was for more than were known to be borne: then it says nothing of the rate. The
+    /// next probe may come after `cycle` seconds.
+    fn takes_back(&mut self, now: f64, cycle: f64) -> bool {
+        let Some((borne, _)) = self.borne.take().filter(|_| self.is_cause) else {
+            return false;
+        };
+        self.most = borne;
+        self.step = 1;
+        self.more_at = now + cycle;
+        true
+    }
+
+    /// It accepts again. It bears `rate`, and the next probe may come after `cycle` seconds.
+    fn recovered(&mut self, now: f64, rate: f64, cycle: f64) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it is not negative, and a cast from a float saturates"
+        )]
+        let needed = (rate * self.latency).ceil() as usize;
+        // A request that was alone was not refused for its company.
+        if self.refused_at > 0 {
+            self.most = self
+                .most
+                .min(self.refused_at.max(needed + needed / CROWD_ROOM));
+        }
+        self.more_at = now + cycle / 2.0;
+        self.step = 1;
+        self.borne = None;
     }
 }
 
