@@ -232,6 +232,12 @@ impl Pacer {
         self.state().search.rate()
     }
 
+    /// The requests that may be under way, if they are fewer than was asked for.
+    #[must_use]
+    pub fn lowered_to(&self) -> Option<usize> {
+        self.state().search.lowered_to()
+    }
+
     fn pause_of(&self, state: &State) -> Instant {
         let hold = state
             .search

@@ -328,8 +328,15 @@ impl Search {
     pub fn at_once(&self) -> usize {
         match &self.hold {
             Some(hold) => hold.stragglers.saturating_add(1),
-            None => self.concurrency.limit.min(self.crowd.most),
+            None => self.lowered_to().unwrap_or(self.concurrency.most),
         }
+    }
+
+    /// The requests that may be under way, if they are fewer than was asked for; a pause aside.
+    #[must_use]
+    pub fn lowered_to(&self) -> Option<usize> {
+        let limit = self.concurrency.limit.min(self.crowd.most);
+        (limit < self.concurrency.most).then_some(limit)
     }
 
     /// Nothing goes before this, counted from the start of the run; nor may a pacer save up requests until then. It may

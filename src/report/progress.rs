@@ -22,6 +22,8 @@ pub struct Vitals {
     pub retries: u64,
     /// The rate in force, in requests a second.
     pub rate: Option<f64>,
+    /// The requests that may be under way, if they are fewer than was asked for.
+    pub at_once: Option<usize>,
     /// How long the API's pause still lasts.
     pub paused: Option<Duration>,
 }
@@ -156,8 +158,13 @@ impl Progress {
                 "  paused {} by the API",
                 span(paused.as_secs_f64().ceil())
             );
-        } else if let Some(rate) = vitals.rate {
-            let _ = write!(text, "  at most {rate:.0} requests/s");
+            return text;
+        }
+        let rate = vitals.rate.map(|rate| format!("{rate:.0} requests/s"));
+        let at_once = vitals.at_once.map(|number| format!("{number} at once"));
+        let most: Vec<String> = rate.into_iter().chain(at_once).collect();
+        if !most.is_empty() {
+            let _ = write!(text, "  at most {}", most.join(", "));
         }
         text
     }

@@ -200,6 +200,7 @@ impl Reporter {
         self.progress.tick(&Vitals {
             retries: self.gateway.stats().retries(),
             rate: pacer.rate(),
+            at_once: pacer.lowered_to(),
             paused: pacer.paused_for(),
         });
         if self.output.is_closed() {
