@@ -98,6 +98,22 @@ fn a_rate_limit_without_retry_after_loses_nothing() {
 }
 
 #[test]
+fn a_limit_of_requests_at_once_loses_nothing() {
+    let (api, bench) = (Api::with_users(60), Bench::new());
+    api.sandbox.set_faults(Faults {
+        max_concurrent: Some(5),
+        latency: Duration::from_millis(10),
+        ..Faults::default()
+    });
+    // All of the first burst but five are refused.
+    bench
+        .update(&api, &many(60), &["--retries", "5", "--concurrency", "16"])
+        .exits(0);
+    assert_eq!(bench.check_files(), [("updated".to_owned(), 60)].into());
+    assert!(api.stats().refused_by_concurrency > 0);
+}
+
+#[test]
 fn the_rate_holds_for_everything_that_is_sent() {
     let (api, bench) = (Api::with_users(30), Bench::new());
     bench.update(&api, &many(30), &["--rate", "50"]).exits(0);
