@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::files::describe;
@@ -118,6 +118,11 @@ impl Reporter {
                 count = events.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
                         break;
+                    }
+                    // Whoever else is ready goes first: what they tell is recorded in the same write.
+                    yield_now().await;
+                    while batch.len() < BATCH && let Ok(event) = events.try_recv() {
+                        batch.push(event);
                     }
                     for event in batch.drain(..) {
                         let record = match event {
