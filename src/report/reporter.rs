@@ -82,7 +82,6 @@ impl Reporter {
     /// Works until nobody tells any more.
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>) -> Told {
         let mut batch = Vec::with_capacity(BATCH);
-        let mut recorded = Vec::new();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut syncing: Option<JoinHandle<std::io::Result<()>>> = None;
@@ -124,39 +123,7 @@ impl Reporter {
                     while batch.len() < BATCH && let Ok(event) = events.try_recv() {
                         batch.push(event);
                     }
-                    for event in batch.drain(..) {
-                        let record = match event {
-                            Event::Intent(intent, sender) => {
-                                recorded.push(sender);
-                                Some(Record::Intent(intent))
-                            }
-                            Event::Finished(finished) => {
-                                let record = Record::from(&finished);
-                                self.show(&finished, &mut failures);
-                                Some(record)
-                            }
-                            Event::Abandoned { row, recorded } => {
-                                recorded.then_some(Record::Abandoned(row))
-                            }
-                        };
-                        if trouble.is_none()
-                            && let Some(record) = record
-                            && let Err(error) = self.journal.add(&record)
-                        {
-                            self.give_up(&mut trouble, error);
-                        }
-                    }
-                    if trouble.is_none()
-                        && let Err(error) = self.journal.write()
-                    {
-                        self.give_up(&mut trouble, error);
-                    }
-                    for sender in recorded.drain(..) {
-                        // What is not recorded is not sent: the sender is dropped.
-                        if trouble.is_none() {
-                            let _ = sender.send(());
-                        }
-                    }
+                    self.hear(&mut batch, &mut failures, &mut trouble);
                 }
             }
         }
@@ -184,6 +151,47 @@ impl Reporter {
             journal: self.journal,
             preview: self.preview,
             trouble,
+        }
+    }
+
+    /// Records what was told in one write, shows it, and lets go what is to be sent.
+    fn hear(
+        &mut self,
+        batch: &mut Vec<Event>,
+        failures: &mut u64,
+        trouble: &mut Option<std::io::Error>,
+    ) {
+        let mut recorded = Vec::new();
+        for event in batch.drain(..) {
+            let record = match event {
+                Event::Intent(intent, sender) => {
+                    recorded.push(sender);
+                    Some(Record::Intent(intent))
+                }
+                Event::Finished(finished) => {
+                    let record = Record::from(&finished);
+                    self.show(&finished, failures);
+                    Some(record)
+                }
+                Event::Abandoned { row, recorded } => recorded.then_some(Record::Abandoned(row)),
+            };
+            if trouble.is_none()
+                && let Some(record) = record
+                && let Err(error) = self.journal.add(&record)
+            {
+                self.give_up(trouble, error);
+            }
+        }
+        if trouble.is_none()
+            && let Err(error) = self.journal.write()
+        {
+            self.give_up(trouble, error);
+        }
+        // What is not recorded is not sent: the senders are dropped.
+        if trouble.is_none() {
+            for sender in recorded {
+                let _ = sender.send(());
+            }
         }
     }
 
