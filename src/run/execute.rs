@@ -236,7 +236,7 @@ async fn sign_in(gateway: &Gateway, host: &str) -> Result<Identity, RunError> {
         Cause::Attempt(AttemptError::Status(error))
             if matches!(error.status, 403 | 404 | 405 | 410 | 501) =>
         {
-            tracing::warn!(%error, "the API does not tell who the credentials belong to");
+            tracing::warn!(%why, "the API does not tell who the credentials belong to");
             Ok(Identity::default())
         }
         Cause::SignIn(_) | Cause::Attempt(_) => Err(RunError::SignIn {
@@ -402,7 +402,10 @@ impl Preparing<'_> {
             let mut of_member: BTreeMap<Box<str>, Vec<_>> = BTreeMap::new();
             for claim in claims {
                 let found = self.lookup.email(&claim.email).await;
-                let found = found.map_err(|failure| RunError::Api(failure.cause.to_string()))?;
+                let found = found.map_err(|failure| {
+                    let cause = failure.cause.to_string();
+                    RunError::Api(self.gateway.without_secrets(&cause))
+                })?;
                 if let Found::One(member) = found {
                     of_member.entry(member.id).or_default().push(claim);
                 }

@@ -6,7 +6,9 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -15,7 +17,7 @@ use crate::event::Before;
 use crate::input::plan::{self, PlanHead, PlanReader};
 use crate::input::{InputError, Preflight, Rows, Table, preflight, text};
 use crate::lock::LockError;
-use crate::output::{Output, count, has_terminal};
+use crate::output::{Output, Plain, count, has_terminal};
 use crate::report::RunDir;
 use crate::report::files::{FilesError, FirstEmails, Ledger, open_rows};
 use crate::report::journal::{self, Head, InputKind};
@@ -160,6 +162,16 @@ fn init_log(settings: &Settings, output: &Output) -> Result<(), RunError> {
     // Only this tool's own events: those of HTTP libraries hold URLs, and URLs hold emails.
     let targets = Targets::new().with_target("sigma_bulk", level);
     let registry = tracing_subscriber::registry().with(targets);
+    // What a server says may stand in any field: its control characters could move the cursor or forge a line. (JSON has
+    // escapes of its own.)
+    let fields = debug_fn(|writer, field, value| {
+        let value = format!("{value:?}");
+        match field.name() {
+            "message" => write!(writer, "{}", Plain(value)),
+            name => write!(writer, "{name}={}", Plain(value)),
+        }
+    })
+    .delimited(" ");
     let layer = tracing_subscriber::fmt::layer();
     match &settings.log_file {
         Some(path) => {
@@ -175,7 +187,7 @@ fn init_log(settings: &Settings, output: &Output) -> Result<(), RunError> {
             })?;
             let layer = layer.with_writer(Mutex::new(file)).with_ansi(false);
             match settings.log_format {
-                LogFormat::Text => registry.with(layer).init(),
+                LogFormat::Text => registry.with(layer.fmt_fields(fields)).init(),
                 LogFormat::Json => registry.with(layer.json()).init(),
             }
         }
@@ -186,7 +198,7 @@ fn init_log(settings: &Settings, output: &Output) -> Result<(), RunError> {
             let layer = layer.with_writer(move || output.clone()).with_ansi(colour);
             match settings.log_format {
                 LogFormat::Text => registry
-                    .with(layer.without_time().with_target(false))
+                    .with(layer.fmt_fields(fields).without_time().with_target(false))
                     .init(),
                 LogFormat::Json => registry.with(layer.json()).init(),
             }

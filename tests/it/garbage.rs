@@ -173,6 +173,27 @@ fn control_characters_from_a_server_or_a_file_are_not_printed() {
     assert!(ran.stdout.contains("\\u{1b}"), "{}", ran.stdout);
 }
 
+#[test]
+fn the_log_shows_a_servers_control_characters_as_escapes() {
+    // The harness looks for them in all that is printed. The first is a warning, the other is seen when looking closely.
+    const EVIL: &str = r#"{"message":"\u001b[2J\u001b[31mforged\nline"}"#;
+    let forbidden = || async { (axum::http::StatusCode::FORBIDDEN, EVIL) };
+    let router = axum::Router::new()
+        .route("/v2/auth/token", axum::routing::post(|| async { TOKEN }))
+        .route("/v2.1/members", axum::routing::get(|| async { LIST }))
+        .fallback(forbidden);
+    let server = Scripted::serve(router);
+    for format in ["text", "json"] {
+        let bench = Bench::new();
+        bench.write("input.csv", "Email,Member Type\nuser1@x.org,Creator\n");
+        let more = ["--log-level", "debug", "--log-format", format];
+        let ran = bench.run(&bench.update_words(&server.url, &more)).exits(1);
+        assert_eq!(bench.outcomes(), ["failed"]);
+        assert!(ran.stderr.contains("forged"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("\nline"), "{}", ran.stderr);
+    }
+}
+
 /// A server that answers with these bodies: for the token, whoami, the listing, one member, and its update.
 struct Scripted {
     url: String,
@@ -188,11 +209,6 @@ const LIST: &str =
 
 impl Scripted {
     fn start(bodies: [&'static str; 5]) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
         let [token, whoami, list, member, update] = bodies;
         let answer = |body: &'static str| move || async move { body };
         let router = axum::Router::new()
@@ -203,6 +219,15 @@ impl Scripted {
                 "/v2/members/{id}",
                 axum::routing::get(answer(member)).patch(answer(update)),
             );
+        Self::serve(router)
+    }
+
+    fn serve(router: axum::Router) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let listener = runtime
             .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
             .unwrap();
