@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::RunDir;
 use super::journal::{
-    Glance, Head, InputKind, JournalError, JournalReader, OutcomeRecord, Record, Sent,
+    Extent, Glance, Head, InputKind, JournalError, JournalReader, OutcomeRecord, Record, Sent,
 };
 use super::rundir::RunDirError;
 use crate::change::{Change, Field, Outcome, Value, fold};
@@ -82,7 +82,7 @@ pub struct Ledger {
     renamed: Renames,
     sent: Vec<Sent>,
     ended: Option<Ended>,
-    end: u64,
+    extent: Extent,
 }
 
 /// How the last piece of a run ended.
@@ -163,7 +163,7 @@ impl Ledger {
                 Glance::Other(Record::Head(_) | Record::Intent(_) | Record::Outcome(_)) => {}
             }
         }
-        let end = reader.end();
+        let extent = reader.extent();
         Ok(Self {
             head,
             reader,
@@ -171,7 +171,7 @@ impl Ledger {
             renamed,
             sent,
             ended,
-            end,
+            extent,
         })
     }
 
@@ -181,10 +181,10 @@ impl Ledger {
         &self.head
     }
 
-    /// Where the journal's whole lines end.
+    /// How far the journal was read.
     #[must_use]
-    pub const fn end(&self) -> u64 {
-        self.end
+    pub const fn extent(&self) -> Extent {
+        self.extent
     }
 
     /// The row's end.

@@ -208,6 +208,15 @@ impl From<&Finished> for Record {
     }
 }
 
+/// How far a journal was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Where the whole lines end.
+    pub end: u64,
+    /// Where the file ended.
+    pub length: u64,
+}
+
 /// The journal, being written.
 #[derive(Debug)]
 pub struct Journal {
@@ -226,13 +235,18 @@ impl Journal {
         Ok(Self::with(private_file(path)?))
     }
 
-    /// Goes on with one, from `end` on: what stands behind it is torn.
+    /// Goes on with one as it was read: what stands behind its whole lines is torn.
     ///
     /// # Errors
-    /// If the file can't be opened or mended.
-    pub fn reopen(path: &Path, end: u64) -> io::Result<Self> {
+    /// If the file can't be opened or mended, or if somebody else has written to it since.
+    pub fn reopen(path: &Path, extent: Extent) -> io::Result<Self> {
         let mut file = OpenOptions::new().write(true).open(path)?;
-        file.set_len(end)?;
+        if file.metadata()?.len() != extent.length {
+            return Err(io::Error::other(
+                "the run went on in another process meanwhile; resume it once more",
+            ));
+        }
+        file.set_len(extent.end)?;
         file.seek(SeekFrom::End(0))?;
         Ok(Self::with(file))
     }
@@ -416,10 +430,13 @@ impl JournalReader {
         serde_json::from_slice(&self.line).map_err(|error| self.io(error.into()))
     }
 
-    /// Where the whole lines end.
+    /// How far it was read, when [`JournalReader::next_glance`] has answered `None`.
     #[must_use]
-    pub const fn end(&self) -> u64 {
-        self.end
+    pub const fn extent(&self) -> Extent {
+        Extent {
+            end: self.end,
+            length: self.position,
+        }
     }
 
     fn io(&self, source: io::Error) -> JournalError {

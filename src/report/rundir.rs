@@ -3,11 +3,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A run's directory and the names in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct RunDir {
     path: PathBuf,
+    /// Locked while the run is new, so that nobody else begins one in the same directory; the lock ends with the process.
+    _claim: Option<Arc<File>>,
 }
 
 /// The directory can't be used.
@@ -18,6 +21,10 @@ pub enum RunDirError {
         "{path} holds a run already; to go on with it: sigma-bulk resume {path}; for a new run, give another --run-dir"
     )]
     Taken { path: String },
+    #[error(
+        "another process has just begun a run in {path}: wait for it to end, or give another --run-dir"
+    )]
+    Busy { path: String },
     #[error("{path} holds no run of sigma-bulk: there is no journal.jsonl in it")]
     NoRun { path: String },
     #[error("the run directory {path} can't be used: {source}")]
@@ -32,12 +39,9 @@ impl RunDir {
     pub fn create(path: &Path) -> Result<Self, RunDirError> {
         let dir = Self {
             path: path.to_owned(),
+            _claim: None,
         };
-        if dir.journal().exists() {
-            return Err(RunDirError::Taken {
-                path: path.display().to_string(),
-            });
-        }
+        dir.check_free()?;
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
@@ -50,7 +54,44 @@ impl RunDir {
             fs::set_permissions(path, fs::Permissions::from_mode(0o700))
         });
         made.map_err(|source| dir.error(source))?;
-        Ok(dir)
+        let claim = dir.claim()?;
+        // Whoever held it until now may have left a run.
+        dir.check_free()?;
+        Ok(Self {
+            _claim: claim,
+            ..dir
+        })
+    }
+
+    fn check_free(&self) -> Result<(), RunDirError> {
+        if self.journal().exists() {
+            return Err(RunDirError::Taken {
+                path: self.path.display().to_string(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Two processes that begin a run in one directory would overwrite one another's input.
+    #[cfg(unix)]
+    fn claim(&self) -> Result<Option<Arc<File>>, RunDirError> {
+        let dir = File::open(&self.path).map_err(|source| self.error(source))?;
+        match dir.try_lock() {
+            Err(fs::TryLockError::WouldBlock) => Err(RunDirError::Busy {
+                path: self.path.display().to_string(),
+            }),
+            // Some network file systems have no locks; then there is none.
+            Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(Some(Arc::new(dir))),
+        }
+    }
+
+    #[cfg(not(unix))]
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "as where directories can be locked"
+    )]
+    const fn claim(&self) -> Result<Option<Arc<File>>, RunDirError> {
+        Ok(None)
     }
 
     /// Makes a new one under `parent`, named by the time and the input; a number is added if somebody was faster.
@@ -87,6 +128,7 @@ impl RunDir {
     pub fn open(path: &Path) -> Result<Self, RunDirError> {
         let dir = Self {
             path: path.to_owned(),
+            _claim: None,
         };
         if dir.journal().is_file() {
             Ok(dir)

@@ -273,7 +273,7 @@ fn open_journal(job: &Job, resumed: Option<&Resumed>) -> io::Result<Journal> {
             journal
         }
         Some(resumed) => {
-            let mut journal = Journal::reopen(&job.dir.journal(), resumed.journal_end)?;
+            let mut journal = Journal::reopen(&job.dir.journal(), resumed.journal)?;
             journal.add(&Record::Resumed(now()))?;
             journal
         }

@@ -241,7 +241,7 @@ struct Job {
 struct Resumed {
     before: Before,
     started_as: FirstEmails,
-    journal_end: u64,
+    journal: journal::Extent,
 }
 
 // ── The commands ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -339,12 +339,12 @@ fn resume(
     }
     let preflight = preflight(&head.input, || open_rows(&head, &dir))?;
     let (before, started_as) = ledger.before(&dir, only_failed).map_err(refused)?;
-    let journal_end = ledger.end();
+    let journal = ledger.extent();
     drop(ledger);
     let resumed = Some(Resumed {
         before,
         started_as,
-        journal_end,
+        journal,
     });
     Ok(Job {
         head,

@@ -267,6 +267,28 @@ fn a_row_that_was_sent_and_not_answered_is_read_back_and_not_sent_again() {
 }
 
 #[test]
+fn two_runs_that_begin_in_one_directory_do_not_hurt_one_another() {
+    let faults = Faults {
+        latency: Duration::from_millis(200),
+        ..Faults::default()
+    };
+    let (api, bench) = (Api::with_users(2).faults(faults), Bench::new());
+    bench.write(
+        "input.csv",
+        "Email,First Name\nuser1@x.org,A\nuser2@x.org,B\n",
+    );
+    let url = api.sandbox.url();
+    let mut first = spawn(&bench, &bench.update_words(&url, &[]));
+    while !bench.path("run/input.csv").exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // It has signed in or not: the directory is taken in either case.
+    bench.run(&bench.update_words(&url, &[])).exits(2);
+    assert_eq!(first.wait().unwrap().code(), Some(0));
+    assert_eq!(bench.check_files(), [("updated".to_owned(), 2)].into());
+}
+
+#[test]
 fn only_failed_gives_failed_rows_another_go() {
     let faults = Faults {
         forced: Some(403),
