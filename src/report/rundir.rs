@@ -25,6 +25,10 @@ pub enum RunDirError {
         "another process has just begun a run in {path}: wait for it to end, or give another --run-dir"
     )]
     Busy { path: String },
+    #[error(
+        "{file} is there already and is no run's: it would be overwritten; give a --run-dir of its own"
+    )]
+    InTheWay { file: String },
     #[error("{path} holds no run of sigma-bulk: there is no journal.jsonl in it")]
     NoRun { path: String },
     #[error("the run directory {path} can't be used: {source}")]
@@ -57,6 +61,7 @@ impl RunDir {
         let claim = dir.claim()?;
         // Whoever held it until now may have left a run.
         dir.check_free()?;
+        dir.check_files()?;
         Ok(Self {
             _claim: claim,
             ..dir
@@ -70,6 +75,43 @@ impl RunDir {
             });
         }
         Ok(())
+    }
+
+    /// The directory may hold other things, but none of a run's names: they would be somebody's own files. (A run that was
+    /// killed before its first record leaves its input, for its owner alone.)
+    fn check_files(&self) -> Result<(), RunDirError> {
+        let made_at_the_end = [self.results(), self.failed(), self.undo(), self.summary()];
+        let of_others = |file: &Path| {
+            fs::metadata(file)
+                .is_ok_and(|metadata| !metadata.is_file() || is_open_to_others(&metadata))
+        };
+        let in_the_way = made_at_the_end
+            .iter()
+            .find(|file| file.exists())
+            .cloned()
+            .or_else(|| {
+                [self.input(), self.plan()]
+                    .into_iter()
+                    .find(|file| of_others(file))
+            });
+        in_the_way.map_or(Ok(()), |file| Err(in_the_way_error(&file)))
+    }
+
+    /// The input of a run must not be the file into which it is copied.
+    ///
+    /// # Errors
+    /// If it is.
+    pub fn check_source(&self, source: &Path) -> Result<(), RunDirError> {
+        let Ok(source) = source.canonicalize() else {
+            return Ok(());
+        };
+        match [self.input(), self.plan()]
+            .into_iter()
+            .find(|copy| copy.canonicalize().is_ok_and(|copy| copy == source))
+        {
+            Some(copy) => Err(in_the_way_error(&copy)),
+            None => Ok(()),
+        }
     }
 
     /// Two processes that begin a run in one directory would overwrite one another's input.
@@ -230,6 +272,22 @@ impl RunDir {
     pub fn summary(&self) -> PathBuf {
         self.path.join("summary.json")
     }
+}
+
+fn in_the_way_error(file: &Path) -> RunDirError {
+    RunDirError::InTheWay {
+        file: file.display().to_string(),
+    }
+}
+
+#[cfg(unix)]
+fn is_open_to_others(metadata: &fs::Metadata) -> bool {
+    std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 != 0
+}
+
+#[cfg(not(unix))]
+const fn is_open_to_others(_: &fs::Metadata) -> bool {
+    true
 }
 
 /// A file that is being written beside the one whose place it takes. Dropped, it is gone, and the old one stays.

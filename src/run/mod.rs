@@ -257,6 +257,9 @@ fn update(settings: &Settings) -> Result<Job, RunError> {
     settings.credentials()?;
     let base_url = base_url(settings)?;
     let dir = new_dir(settings, &source.stem())?;
+    if let text::Source::File(path) = &source {
+        dir.check_source(path)?;
+    }
     let (head, preflight) = or_discard(&dir, || {
         let mut copy = dir.create_file(&dir.input())?;
         let hash = text::spool(&source, &mut copy)?;
@@ -410,6 +413,7 @@ fn apply(context: &Context, settings: &Settings, path: &Path) -> Result<Job, Run
         .file_stem()
         .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
     let dir = new_dir(settings, &stem)?;
+    dir.check_source(path)?;
     let (head, preflight) = or_discard(&dir, || {
         let mut copy = dir.create_file(&dir.plan())?;
         text::spool(&text::Source::File(path.to_owned()), &mut copy)?;

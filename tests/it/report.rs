@@ -168,6 +168,36 @@ fn report_makes_the_files_anew_from_the_journal() {
 }
 
 #[test]
+fn nobodys_own_files_are_overwritten() {
+    const ROW: &str = "Email,First Name\nuser1@x.org,A\n";
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    let url = api.sandbox.url();
+    let update =
+        |csv: &str, dir: &str| bench.run(&["update", csv, "--base-url", &url, "--run-dir", dir]);
+    // The CSV in its own directory, under the name that the run's copy has.
+    bench.write("input.csv", ROW);
+    update("input.csv", ".").exits(2).says("input.csv");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mine = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(bench.path("input.csv"), mine).unwrap();
+        update("input.csv", ".").exits(2).says("input.csv");
+    }
+    assert_eq!(bench.read("input.csv"), ROW);
+    // Somebody's results, beside another CSV.
+    std::fs::create_dir(bench.path("dir")).unwrap();
+    bench.write("dir/results.csv", "mine");
+    update("input.csv", "dir").exits(2).says("results.csv");
+    assert_eq!(bench.read("dir/results.csv"), "mine");
+    // Anything else may be there.
+    std::fs::remove_file(bench.path("dir/results.csv")).unwrap();
+    bench.write("dir/notes.txt", "mine");
+    update("input.csv", "dir").exits(0);
+    assert_eq!(bench.read("dir/notes.txt"), "mine");
+}
+
+#[test]
 fn without_a_name_a_run_gets_its_own_directory() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     bench.write("spring list.csv", "Email,First Name\nuser1@x.org,A\n");
