@@ -116,6 +116,9 @@ pub fn command(cli: &Cli, args: &[OsString], output: &Output) -> Result<u8, RunE
             "--client-secret can be seen by everybody on this machine: set SIGMA_CLIENT_SECRET instead"
         );
     }
+    if let Some(path) = &settings.save_plan {
+        check_plan_path(path)?;
+    }
     let job = match &cli.command {
         Command::Update { .. } => update(&settings)?,
         Command::Resume {
@@ -469,6 +472,17 @@ fn report(context: &Context, settings: &Settings, path: &Path) -> Result<u8, Run
 /// What is made in a new run's directory; if it can't be, the directory goes again.
 fn or_discard<T>(dir: &RunDir, make: impl FnOnce() -> Result<T, RunError>) -> Result<T, RunError> {
     make().inspect_err(|_| dir.discard())
+}
+
+/// A plan may be written over another one, but over nothing else.
+fn check_plan_path(path: &Path) -> Result<(), RunError> {
+    let name = path.display().to_string();
+    if path.exists() && PlanReader::open(&name, path, None).is_err() {
+        return Err(RunError::Refused(format!(
+            "--save-plan {name} is there already and is no plan: it would be overwritten; give another name"
+        )));
+    }
+    Ok(())
 }
 
 fn refused(error: impl std::fmt::Display) -> RunError {

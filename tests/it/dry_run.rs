@@ -141,3 +141,19 @@ fn a_plan_is_for_its_owner_alone_and_for_its_organization() {
         .exits(2)
         .says("--dry-run");
 }
+
+#[test]
+fn a_plan_is_written_over_a_plan_alone() {
+    let (api, bench) = (Api::with_users(4), Bench::new());
+    let save = |plan: &str, dir: &str| {
+        bench.update(
+            &api,
+            CSV,
+            &["--dry-run", "--save-plan", plan, "--run-dir", dir],
+        )
+    };
+    save("input.csv", "a").exits(2).says("no plan");
+    assert_eq!(bench.read("input.csv"), CSV);
+    save("plan.jsonl", "b").exits(1);
+    save("plan.jsonl", "c").exits(1);
+}
