@@ -854,6 +854,7 @@ impl Crowd {
                 .most
                 .min(self.refused_at.max(needed + needed / CROWD_ROOM));
         }
+        // Before the rate is probed: the number must not hold that back.
         self.more_at = now + cycle / 2.0;
         self.step = 1;
         self.borne = None;
