@@ -17,6 +17,8 @@ const GROWTH: f64 = 2.0;
 /// The same after refusals for being too much, where the API names no time: then five tries outlast the longest usual
 /// window of a rate limit, a minute, even if there is no other row to try in the meantime.
 const REFUSED_GROWTH: f64 = 4.0;
+/// No delay after such a refusal is longer, but for its jitter: that window.
+const LONGEST_REFUSED_DELAY: Duration = Duration::from_secs(60);
 /// No delay is longer, but for its jitter.
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 /// Each delay varies by this part to both sides, so that workers that failed together do not come back together.
@@ -101,22 +103,26 @@ impl Tries {
             return Decision::GiveUp;
         }
         self.left -= 1;
-        let (delays, growth) = match class {
+        let (delays, growth, longest) = match class {
             // The pacer holds all workers for so long, this one too.
             Class::RetryAfter(_) => return Decision::Again(Duration::ZERO),
-            Class::Refused => (&mut self.refused_delays, REFUSED_GROWTH),
-            _ => (&mut self.delays, GROWTH),
+            Class::Refused => (
+                &mut self.refused_delays,
+                REFUSED_GROWTH,
+                LONGEST_REFUSED_DELAY,
+            ),
+            _ => (&mut self.delays, GROWTH, LONGEST_DELAY),
         };
-        let delays = delays.get_or_insert_with(|| exponential(growth));
-        Decision::Again(delays.next_backoff().unwrap_or(LONGEST_DELAY))
+        let delays = delays.get_or_insert_with(|| exponential(growth, longest));
+        Decision::Again(delays.next_backoff().unwrap_or(longest))
     }
 }
 
-fn exponential(growth: f64) -> ExponentialBackoff {
+fn exponential(growth: f64, longest: Duration) -> ExponentialBackoff {
     ExponentialBackoffBuilder::new()
         .with_initial_interval(FIRST_DELAY)
         .with_multiplier(growth)
-        .with_max_interval(LONGEST_DELAY)
+        .with_max_interval(longest)
         .with_randomization_factor(JITTER)
         .with_max_elapsed_time(None)
         .build()
@@ -156,7 +162,10 @@ mod tests {
 
     #[test]
     fn delays_grow_and_end() {
-        for (class, growth) in [(Class::Transient, GROWTH), (Class::Refused, REFUSED_GROWTH)] {
+        for (class, growth, longest) in [
+            (Class::Transient, GROWTH, LONGEST_DELAY),
+            (Class::Refused, REFUSED_GROWTH, LONGEST_REFUSED_DELAY),
+        ] {
             let mut tries = Tries::new(8);
             let mut base = FIRST_DELAY;
             for _ in 0..8 {
@@ -167,7 +176,7 @@ mod tests {
                     delay >= base.mul_f64(1.0 - JITTER) && delay <= base.mul_f64(1.0 + JITTER),
                     "{delay:?}"
                 );
-                base = base.mul_f64(growth).min(LONGEST_DELAY);
+                base = base.mul_f64(growth).min(longest);
             }
             assert_eq!(tries.decide(class), Decision::GiveUp);
         }
