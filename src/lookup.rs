@@ -306,20 +306,18 @@ impl Lookup {
     /// Everybody whom a filter shows: mostly one page of one, but a search for a short email may find thousands.
     async fn all_of(&self, filter: Filter<'_>) -> Result<Vec<Member>, Failure> {
         let mut members = Vec::new();
-        let mut cursors = HashSet::new();
-        let mut cursor: Option<String> = None;
+        let mut cursors = Cursors::default();
         loop {
-            let reply = self.page(filter, cursor.as_deref()).await?;
+            let reply = self.page(filter, cursors.at()).await?;
             let page = Page::parse(&reply.answer.body)
                 .map_err(|error| unreadable(&reply, error.to_string()))?;
             members.extend(page.members);
-            match page.next {
-                None => return Ok(members),
-                Some(next) if !cursors.insert(next.clone()) => {
-                    let what = "the API gave the same page cursor twice".to_owned();
-                    return Err(unreadable(&reply, what));
-                }
-                next => cursor = next,
+            let Some(next) = page.next else {
+                return Ok(members);
+            };
+            if !cursors.go_on(next) {
+                let what = "the API gave the same page cursor twice".to_owned();
+                return Err(unreadable(&reply, what));
             }
         }
     }
@@ -367,15 +365,14 @@ impl Lookup {
     /// Lists the organization. Answers `false` if `may_stop` and single look-ups need fewer requests than the
     /// rest of the listing; what the pages so far showed is kept.
     async fn list(&self, may_stop: bool) -> Result<bool, LookupError> {
-        let mut cursor: Option<String> = None;
-        let mut cursors = HashSet::new();
+        let mut cursors = Cursors::default();
         let mut progress = Progress {
             lookups: self.preflight.lookups as u64,
             ..Progress::default()
         };
         loop {
             let reply = self
-                .page(Filter::All, cursor.as_deref())
+                .page(Filter::All, cursors.at())
                 .await
                 .map_err(|failure| LookupError::List(failure.cause))?;
             progress.pages += 1;
@@ -401,14 +398,34 @@ impl Lookup {
             let Some(next) = page.next else {
                 return Ok(true);
             };
-            if !cursors.insert(next.clone()) {
+            if !cursors.go_on(next) {
                 return Err(LookupError::RepeatedCursor);
             }
             if may_stop && progress.each_is_cheaper() {
                 return Ok(false);
             }
-            cursor = Some(next);
         }
+    }
+}
+
+/// Where a listing stands, and where it has been: one that goes round would never end.
+#[derive(Debug, Default)]
+struct Cursors {
+    at: Option<String>,
+    been: HashSet<String>,
+}
+
+impl Cursors {
+    /// The cursor of the page that is next; none for the first.
+    fn at(&self) -> Option<&str> {
+        self.at.as_deref()
+    }
+
+    /// Goes on to the page behind this cursor; answers `false` if it has been there.
+    fn go_on(&mut self, next: String) -> bool {
+        let is_new = self.been.insert(next.clone());
+        self.at = Some(next);
+        is_new
     }
 }
 

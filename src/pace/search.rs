@@ -1024,7 +1024,7 @@ impl Concurrency {
         } else {
             // It was a queue; and if the base was measured at a part of a much larger number, it holds a part of that.
             self.base = self.base.min(mean);
-            if self.measured_at > 2 * (self.limit / REMEASURE_PART).max(1) {
+            if self.measured_at > 2 * self.measuring() {
                 self.remeasure_at = self.remeasure_at.min(now.saturating_add(REMEASURE_SOON));
             }
         }
@@ -1044,12 +1044,12 @@ impl Concurrency {
         } else if full && self.remeasure_at.is_zero() {
             // The base is that of the start. What looks like half of too much may be a queue as long as all of it.
             if queued > welcome {
-                self.lower(now, mean, (self.limit / REMEASURE_PART).max(1), true);
+                self.lower(now, mean, self.measuring(), true);
             } else {
                 self.remeasure_at = now.saturating_add(REMEASURE);
             }
         } else if full && (self.doubtful || self.limit < self.most) && now >= self.remeasure_at {
-            self.lower(now, mean, (self.limit / REMEASURE_PART).max(1), true);
+            self.lower(now, mean, self.measuring(), true);
         } else if queued > welcome.saturating_mul(QUEUED_TOO_MANY.0) / QUEUED_TOO_MANY.1 {
             self.lower(
                 now,
@@ -1060,6 +1060,11 @@ impl Concurrency {
         } else if full && queued < welcome {
             self.limit = self.limit.saturating_add(welcome).min(self.most);
         }
+    }
+
+    /// How many are under way while the latency without a queue is measured.
+    fn measuring(&self) -> usize {
+        (self.limit / REMEASURE_PART).max(1)
     }
 
     fn lower(&mut self, now: Duration, mean: Duration, limit: usize, remeasures: bool) {
