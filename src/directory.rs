@@ -110,22 +110,17 @@ impl Directory {
     /// Who has the name, as it is spelled: the one who fits exactly, or else without regard to case.
     #[must_use]
     pub fn find(&self, name: NameId, spelled: &str) -> Found {
-        let all: Vec<(Box<str>, Member)> = self
+        let is_exact = |at: &u64| self.email_at(*at) == spelled;
+        let only_exact = self.key == Key::Email && self.candidates(name).any(|at| is_exact(&at));
+        let mut fitting = self
             .candidates(name)
-            .filter_map(|at| self.decode(at))
-            .collect();
-        let exact = all.iter().filter(|(email, _)| &**email == spelled).count();
-        let fits = |email: &str| self.key == Key::Id || exact == 0 || email == spelled;
-        let mut fitting = all
-            .into_iter()
-            .filter(|(email, _)| fits(email))
-            .map(|(_, member)| member);
+            .filter(|at| !only_exact || is_exact(at));
         match (fitting.next(), fitting.count()) {
             (None, _) => Found::Nobody,
-            (Some(member), 0) => Found::One(match self.latest.get(&member.id) {
-                Some(latest) => latest.clone(),
-                None => member,
-            }),
+            (Some(at), 0) => match self.latest.get(self.id_at(at)) {
+                Some(latest) => Found::One(latest.clone()),
+                None => self.decode(at).map_or(Found::Nobody, Found::One),
+            },
             (Some(_), others) => Found::Ambiguous(others + 1),
         }
     }
@@ -149,6 +144,14 @@ impl Directory {
         Decoder::at(&self.bytes, at).text().unwrap_or_default()
     }
 
+    fn email_at(&self, at: u64) -> &str {
+        let mut decoder = Decoder::at(&self.bytes, at);
+        decoder
+            .text()
+            .and_then(|_id| decoder.text())
+            .unwrap_or_default()
+    }
+
     fn encode(&mut self, email: &str, member: &Member) {
         put_text(&mut self.bytes, &member.id);
         put_text(&mut self.bytes, email);
@@ -167,12 +170,11 @@ impl Directory {
         }
     }
 
-    fn decode(&self, at: u64) -> Option<(Box<str>, Member)> {
+    fn decode(&self, at: u64) -> Option<Member> {
         let mut decoder = Decoder::at(&self.bytes, at);
         let id = decoder.text()?.into();
-        let email: Box<str> = decoder.text()?.into();
         let mut values = Values::default();
-        values.set(Field::Email, Some(Value::Text(email.clone())));
+        values.set(Field::Email, Some(Value::text(decoder.text()?)));
         for field in &self.fields {
             let value = match decoder.byte()? {
                 SAME => continue,
@@ -183,7 +185,7 @@ impl Directory {
             };
             values.set(*field, value);
         }
-        Some((email, Member { id, values }))
+        Some(Member { id, values })
     }
 }
 

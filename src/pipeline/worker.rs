@@ -1,5 +1,6 @@
 //! One row, from its member to its outcome: look-up, difference, update, and what the API's answer means.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -51,7 +52,7 @@ pub struct Worker {
 #[derive(Debug)]
 enum End {
     /// With an outcome.
-    Outcome(Box<Settled>),
+    Outcome(Settled),
     /// The run stopped before anything was sent.
     Abandoned { recorded: bool },
 }
@@ -87,7 +88,7 @@ impl Settled {
     }
 
     fn end(self) -> End {
-        End::Outcome(Box::new(self))
+        End::Outcome(self)
     }
 }
 
@@ -105,7 +106,7 @@ impl Worker {
             },
             End::Outcome(settled) => {
                 self.limits.note(settled.outcome);
-                Event::Finished(finished(&job.row, *settled))
+                Event::Finished(finished(&job.row, settled))
             }
         };
         // Nobody listens only when the process ends.
@@ -240,10 +241,14 @@ impl Worker {
                 });
             }
         };
-        let mut wanted = wanted.clone();
+        let mut wanted = Cow::Borrowed(wanted);
         if let Some(email) = row.owner_email() {
             match self.lookup.email(email).await {
-                Ok(Found::One(owner)) => wanted.set(Field::NewOwner, Some(Value::Text(owner.id))),
+                Ok(Found::One(owner)) => {
+                    wanted
+                        .to_mut()
+                        .set(Field::NewOwner, Some(Value::Text(owner.id)));
+                }
                 Ok(Found::Nobody) => {
                     return Err(end(
                         Outcome::Invalid,
@@ -265,7 +270,8 @@ impl Worker {
             .text(Field::MemberType)
             .and_then(|name| self.rules.type_as_listed(name))
         {
-            wanted.set(Field::MemberType, Some(Value::text(listed)));
+            let listed = Value::text(listed);
+            wanted.to_mut().set(Field::MemberType, Some(listed));
         }
         Ok(diff(member, &wanted, self.options.send_unchanged))
     }

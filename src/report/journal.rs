@@ -193,17 +193,17 @@ impl Glance {
     }
 }
 
-impl From<&Finished> for Record {
-    fn from(finished: &Finished) -> Self {
+impl From<Finished> for Record {
+    fn from(finished: Finished) -> Self {
         Self::Outcome(OutcomeRecord {
             row: finished.row,
             outcome: finished.outcome,
-            member: finished.member_id.clone(),
+            member: finished.member_id,
             status: finished.status,
             attempts: finished.attempts,
-            changes: (!finished.recorded && !finished.changes.is_empty())
-                .then(|| Arc::clone(&finished.changes)),
-            message: finished.message.clone(),
+            changes: Some(finished.changes)
+                .filter(|changes| !finished.recorded && !changes.is_empty()),
+            message: finished.message,
         })
     }
 }

@@ -169,9 +169,8 @@ impl Reporter {
                     Some(Record::Intent(intent))
                 }
                 Event::Finished(finished) => {
-                    let record = Record::from(&finished);
                     self.show(&finished, failures);
-                    Some(record)
+                    Some(Record::from(finished))
                 }
                 Event::Abandoned { row, recorded } => recorded.then_some(Record::Abandoned(row)),
             };

@@ -21,6 +21,8 @@ const MAX_ERROR_BODY: usize = 64 * 1024;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// A connection is there within this or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The headers of an update, so that their table need not grow: two of ours, and four that reqwest and hyper add.
+const HEADERS: usize = 6;
 
 /// How to reach the API.
 #[derive(Clone, Debug)]
@@ -180,12 +182,16 @@ impl Client {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("sigma-bulk/", env!("CARGO_PKG_VERSION")))
+            .user_agent(HeaderValue::from_static(concat!(
+                "sigma-bulk/",
+                env!("CARGO_PKG_VERSION")
+            )))
             .default_headers(headers)
             // A redirect could take the token to another host, and would pass by the pacer.
             .redirect(reqwest::redirect::Policy::none())
-            // Every try passes the pacer: none is made behind its back.
-            .retry(reqwest::retry::never())
+            // Every try passes the pacer: none is made behind its back. `never` alone still copies each request for a
+            // try that may come.
+            .retry(reqwest::retry::never().max_retries_per_request(0))
             .referer(false)
             .tcp_nodelay(true)
             .connect_timeout(CONNECT_TIMEOUT.min(options.timeout))
@@ -227,7 +233,7 @@ impl Client {
             ("client_id", id),
             ("client_secret", secret.expose_secret()),
         ];
-        let answer = self.send(self.http.post(url).form(&form)).await?;
+        let answer = self.send(self.http.post(url).form(&form).send()).await?;
         Token::parse(&answer.body).map_err(|error| AttemptError::Unreadable {
             status: answer.status,
             what: error.to_string(),
@@ -243,24 +249,22 @@ impl Client {
         request: Request<'_>,
         bearer: &HeaderValue,
     ) -> Result<Answer, AttemptError> {
-        let url = self.request_url(request);
         let method = if request.is_update() {
             Method::PATCH
         } else {
             Method::GET
         };
-        let mut builder = self
-            .http
-            .request(method, url)
-            .header(AUTHORIZATION, bearer.clone());
+        let mut headers = HeaderMap::with_capacity(HEADERS);
+        headers.insert(AUTHORIZATION, bearer.clone());
+        let mut made = reqwest::Request::new(method, self.request_url(request));
         if let Request::Update { changes, .. } = request {
             let body = serde_json::to_vec(&UpdateBody(changes))
                 .map_err(|error| AttemptError::Request(error.to_string()))?;
-            builder = builder
-                .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-                .body(body);
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            *made.body_mut() = Some(body.into());
         }
-        self.send(builder).await
+        *made.headers_mut() = headers;
+        self.send(self.http.execute(made)).await
     }
 
     fn url(&self, path: &str) -> Url {
@@ -314,8 +318,11 @@ impl Client {
         }
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, AttemptError> {
-        let response = request.send().await.map_err(|error| self.classify(error))?;
+    async fn send(
+        &self,
+        request: impl Future<Output = reqwest::Result<reqwest::Response>>,
+    ) -> Result<Answer, AttemptError> {
+        let response = request.await.map_err(|error| self.classify(error))?;
         let status = response.status();
         if status.is_success() {
             let body = read(response, MAX_BODY)
