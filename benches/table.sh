@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs all measurements and makes benches/README.md of them. It takes about 15 minutes, most of them in real time on
+# Runs all measurements and makes benches/README.md of them. It takes about 20 minutes, half of them in real time on
 # purpose; wrk, if it is installed, is the yardstick of the processor time. Nothing else should run meanwhile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -37,10 +37,9 @@ $parts
 
 ### Limits that it is not told, in virtual time
 
-The search for the rate and a pacer against simulated APIs, the discovery included: an hour of run each, or 400,000
-requests where that is less. In each cell: the share of the limit that was reached and the share of the requests that was
-refused, both in percent; \`!\` is where the goal (95% reached, 1% refused) is missed. "told" is with \`Retry-After\`; the
-latency varies by 10%. A bucket that holds a single token ("burst of 1") is beyond it: requests that are evenly spaced when
+The search for the rate and a pacer against simulated APIs, the discovery included: an hour of run each. In
+each cell: the share of the limit that was reached and the share of the requests that was refused, both in percent; \`!\`
+is where the goal (95% reached, 1% refused) is missed. "told" is with \`Retry-After\`; the latency varies by 10%. A bucket that holds a single token ("burst of 1") is beyond it: requests that are evenly spaced when
 they leave are not when they arrive.
 
 \`\`\`

@@ -5,7 +5,11 @@
 //! happened; here is what sleeps. The rate is governor's (GCRA), whose own waiting uses a timer that tokio's paused
 //! time can't drive: its clock is tokio's here, and so is the sleep, so that an hour of pacing is tested in a moment.
 
+mod concurrency;
+mod crowd;
 pub mod search;
+#[cfg(test)]
+mod simulation;
 
 use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -27,20 +27,15 @@
 //!
 //! # The requests under way
 //!
-//! The method is Vegas's (Brakmo, Peterson, 1994) and the gradient's of Netflix's [concurrency-limits]: by Little's law
-//! the queue that we make is `under way × (1 − base/now)`, where base is the latency without a queue. What this does
-//! better: it compares means over windows that grow with the number, so that noise doesn't look like a queue (Vegas takes
-//! the single fastest answer for the base, which jitter makes unreachable); and it checks each step down: if the latency
-//! doesn't fall with the number, then the API is merely slower, and the number is restored (Vegas would starve).
-//!
-//! Some APIs refuse for the number itself. There is no method to follow: it is lowered to what was under way at a refusal
-//! less that request, but not below what the known rate needs, and probed by one more. A refusal within two latencies of
-//! that is for the number, for a limit of the rate lets savings be spent first; then the rate stays as it was.
+//! Two other calculators own their number: `concurrency` for the queue that they make, `crowd` for an API that refuses
+//! for the number itself.
 //!
 //! [RFC 9438]: https://www.rfc-editor.org/rfc/rfc9438
-//! [concurrency-limits]: https://github.com/Netflix/concurrency-limits
 
 use std::time::Duration;
+
+use super::concurrency::Concurrency;
+use super::crowd::Crowd;
 
 /// The gentle start, in requests a second (the project's goal).
 const START_RATE: f64 = 10.0;
@@ -78,7 +73,7 @@ const BUDGET_MEMORY: f64 = 20_000.0;
 const SHORTEST_CYCLE: f64 = 12.0;
 
 /// The longest, in seconds: whatever a probe costs, a limit that has risen is noticed within 5 to 7 minutes.
-const LONGEST_CYCLE: f64 = 300.0;
+pub(super) const LONGEST_CYCLE: f64 = 300.0;
 
 /// How much faster the cubic runs above the limit than below. Below, time well spent; above, every second is either free
 /// (the limit rose) or the refusal is near anyway.
@@ -328,15 +323,15 @@ impl Search {
     pub fn at_once(&self) -> usize {
         match &self.hold {
             Some(hold) => hold.stragglers.saturating_add(1),
-            None => self.lowered_to().unwrap_or(self.concurrency.most),
+            None => self.lowered_to().unwrap_or(self.concurrency.most()),
         }
     }
 
     /// The requests that may be under way, if they are fewer than was asked for; a pause aside.
     #[must_use]
     pub fn lowered_to(&self) -> Option<usize> {
-        let limit = self.concurrency.limit.min(self.crowd.most);
-        (limit < self.concurrency.most).then_some(limit)
+        let limit = self.concurrency.limit().min(self.crowd.most());
+        (limit < self.concurrency.most()).then_some(limit)
     }
 
     /// Nothing goes before this, counted from the start of the run; nor may a pacer save up requests until then. It may
@@ -750,357 +745,9 @@ impl Usage {
     }
 }
 
-/// The latency that the crowd counts with is the mean of about so many answers: enough to even out its jitter, few enough to
-/// be known after the gentle start's first second.
-const CROWD_ANSWERS: f64 = 16.0;
-
-/// What the rate needs varies with the latency, by less the more there are: so a sixteenth is added from sixteen on. Of few,
-/// it would be one too many.
-const CROWD_ROOM: usize = 16;
-
-/// How often more may be under way, in seconds, once more were borne: many times what it takes to be told otherwise.
-const CROWD_GROWS_EVERY: f64 = 1.0;
-
-/// A refusal within so many latencies after more were let go is for their number.
-const AT_ONCE_TURNS: f64 = 2.0;
-
-/// How many requests may be under way before the API refuses for that: some APIs count those, not the rate ("429 above about
-/// five at once"). A rate alone, however even, can't stay below such a limit: latencies vary, and timers are late.
-///
-/// At each refusal one less than were under way is allowed from then on; but never less than the rate that is known to be
-/// borne needs, by Little's law, so that a limit of the rate is not taken for one of the number. One more is tried as
-/// rarely as the rate is probed; and once that is borne, ever more, for then the limit has risen or was none.
-#[derive(Debug, Clone, Copy)]
-struct Crowd {
-    /// As many may be under way; `usize::MAX`: no such limit is known.
-    most: usize,
-    /// How many were, when the API refused.
-    refused_at: usize,
-    /// When more may be tried, and how many.
-    more_at: f64,
-    step: usize,
-    /// While more are tried: how many were borne, and since when.
-    borne: Option<(usize, f64)>,
-    /// Whether it was these that were refused.
-    is_cause: bool,
-    /// The mean latency, in seconds; 0: none is known.
-    latency: f64,
-}
-
-impl Crowd {
-    const fn new() -> Self {
-        Self {
-            most: usize::MAX,
-            refused_at: usize::MAX,
-            more_at: f64::INFINITY,
-            step: 1,
-            borne: None,
-            is_cause: false,
-            latency: 0.0,
-        }
-    }
-
-    fn sent(&mut self, now: f64, under_way: usize) {
-        // Only when so many are really used: an allowance that isn't needs no more.
-        if under_way >= self.most && now >= self.more_at {
-            self.borne = Some((self.most, now));
-            self.most = self.most.saturating_add(self.step);
-            self.step = self.step.saturating_mul(2);
-            self.more_at = now + CROWD_GROWS_EVERY;
-        }
-    }
-
-    fn answered(&mut self, latency: Duration) {
-        let latency = latency.as_secs_f64();
-        self.latency = if self.latency > 0.0 {
-            self.latency + (latency - self.latency) / CROWD_ANSWERS
-        } else {
-            latency
-        };
-    }
-
-    /// The API refused what was sent at `sent`, for the first time since it last accepted, with so many others under way.
-    fn refused(&mut self, sent: f64, others: usize) {
-        self.refused_at = others;
-        // A limit of the number tells at once, one of the rate only when what was saved up is spent.
-        self.is_cause = self.borne.is_some_and(|(borne, since)| {
-            others >= borne && sent <= since + AT_ONCE_TURNS * self.latency
-        });
-    }
-
-    /// It accepts again, and the refusal was for more than were known to be borne: then it says nothing of the rate. The
-    /// next probe may come after `cycle` seconds.
-    fn takes_back(&mut self, now: f64, cycle: f64) -> bool {
-        let Some((borne, _)) = self.borne.take().filter(|_| self.is_cause) else {
-            return false;
-        };
-        self.most = borne;
-        self.step = 1;
-        self.more_at = now + cycle;
-        true
-    }
-
-    /// It accepts again. It bears `rate`, and the next probe may come after `cycle` seconds.
-    fn recovered(&mut self, now: f64, rate: f64, cycle: f64) {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "it is not negative, and a cast from a float saturates"
-        )]
-        let needed = (rate * self.latency).ceil() as usize;
-        // A request that was alone was not refused for its company.
-        if self.refused_at > 0 {
-            self.most = self
-                .most
-                .min(self.refused_at.max(needed + needed / CROWD_ROOM));
-        }
-        // Before the rate is probed: the number must not hold that back.
-        self.more_at = now + cycle / 2.0;
-        self.step = 1;
-        self.borne = None;
-    }
-}
-
-/// A window of latencies holds this many times the requests allowed under way. The error of its mean, 3 standard deviations
-/// of latencies that jitter by 40%, then looks like a queue of `n × 3 × 0.4/√2n`, 0.85 √n requests: less than the welcome
-/// ones, for every n.
-const WINDOW_TURNS: usize = 2;
-
-/// The fewest latencies in a window, for the same reason: as many as are under way by default.
-const WINDOW_LEAST: u32 = 32;
-
-/// A latency counts as at most this many times the one without a queue, so that a single slow answer isn't a queue. A queue
-/// that is longer is seen as three quarters of those under way: enough to lower the number at once.
-const SLOWEST_COUNTS: u32 = 4;
-
-/// The fewest requests queued that are welcome (Vegas's alpha), where the square root of the number is less (the
-/// gradient's): a server whose queue is empty waits.
-const QUEUED_LEAST: usize = 3;
-
-/// Lowers at this many times the welcome queue (Vegas's beta): in between, nothing changes, so that it doesn't swing. At
-/// twice, a queue of exponential services ran empty for 5% of the time in the simulations; at three times it was longer by
-/// half.
-const QUEUED_TOO_MANY: (usize, usize) = (5, 2);
-
-/// How often the latency without a queue is measured afresh. It takes a window at a quarter of the number, five round
-/// trips or so: 1% to 2% of this if they take 0.2 s.
-const REMEASURE: Duration = Duration::from_secs(60);
-
-/// How soon it is measured if there is reason to: a small part of the time still.
-const REMEASURE_SOON: Duration = Duration::from_secs(10);
-
-/// The part of the number that is under way while that is measured. A half would leave half of a long queue.
-const REMEASURE_PART: usize = 4;
-
-/// How many requests may be under way: those that the API works on, and few that it queues.
-#[derive(Debug, Clone)]
-struct Concurrency {
-    most: usize,
-    limit: usize,
-    /// The mean latency without a queue.
-    base: Duration,
-    /// With how many under way it was measured.
-    measured_at: usize,
-    /// Whether `base` may contain a queue.
-    doubtful: bool,
-    remeasure_at: Duration,
-    /// Of this window: the answers, the sum of their latencies, and the most requests that were under way.
-    answers: u32,
-    sum: Duration,
-    fullest: usize,
-    /// The most that were under way in the window before.
-    fullest_before: usize,
-    /// What this window judges, if it does.
-    check: Option<Check>,
-}
-
-/// The number was lowered: does the latency fall with it?
-#[derive(Debug, Clone, Copy)]
-struct Check {
-    /// Only requests sent since count: those before stood in the longer queue.
-    since: Duration,
-    limit_before: usize,
-    mean_before: Duration,
-    /// Lowered only to measure: restored whatever the answer.
-    remeasures: bool,
-}
-
-impl Concurrency {
-    fn new(most: usize) -> Self {
-        let most = most.max(1);
-        Self {
-            most,
-            limit: most,
-            base: Duration::MAX,
-            measured_at: most,
-            doubtful: true,
-            remeasure_at: Duration::ZERO,
-            answers: 0,
-            sum: Duration::ZERO,
-            fullest: 0,
-            fullest_before: 0,
-            check: None,
-        }
-    }
-
-    fn sent(&mut self, under_way: usize) {
-        self.fullest = self.fullest.max(under_way);
-    }
-
-    fn answered(&mut self, now: Duration, latency: Duration) {
-        if self
-            .check
-            .is_some_and(|check| now.saturating_sub(latency) < check.since)
-        {
-            return;
-        }
-        self.answers += 1;
-        self.sum = self
-            .sum
-            .saturating_add(latency.min(self.base.saturating_mul(SLOWEST_COUNTS)));
-        if self.answers < self.window() {
-            return;
-        }
-        let mean = self
-            .sum
-            .checked_div(self.answers)
-            .unwrap_or_default()
-            .max(Duration::from_nanos(1));
-        let fullest = self.fullest;
-        self.answers = 0;
-        self.sum = Duration::ZERO;
-        self.fullest = 0;
-        if let Some(check) = self.check.take() {
-            self.finish(check, now, mean);
-        } else {
-            self.base = self.base.min(mean);
-            self.adjust(now, mean, fullest);
-        }
-    }
-
-    /// How many latencies make a window. The first is one turn: if that was a burst into an empty queue, its requests
-    /// waited for half of those under way on average, and later ones wait for all. So a queue shows in the second
-    /// window, and an API without one need not be slowed down to be measured.
-    fn window(&self) -> u32 {
-        let is_first = self.base == Duration::MAX;
-        let (turns, least) = if is_first {
-            (1, 1)
-        } else {
-            (WINDOW_TURNS, WINDOW_LEAST)
-        };
-        let answers = u32::try_from(self.limit.saturating_mul(turns)).unwrap_or(u32::MAX);
-        answers.max(least)
-    }
-
-    /// The window after a step down: its latencies were `mean`.
-    fn finish(&mut self, check: Check, now: Duration, mean: Duration) {
-        // If all of the latency were queue, it would be as much shorter as the number is lower; if none, as long as before.
-        let middle = scale(
-            check.mean_before,
-            check.limit_before.saturating_add(self.limit),
-            check.limit_before,
-        ) / 2;
-        if check.remeasures {
-            // Much faster than thought: what remains may be queue still.
-            self.doubtful = mean.saturating_mul(4) < self.base.saturating_mul(3);
-            self.remeasure_at = if self.doubtful {
-                now
-            } else {
-                now.saturating_add(REMEASURE)
-            };
-            self.base = mean;
-            self.measured_at = self.limit;
-            self.limit = check.limit_before;
-        } else if mean > middle {
-            self.doubtful = true;
-            if check.limit_before == self.most {
-                self.base = mean;
-                self.remeasure_at = now.saturating_add(REMEASURE);
-            } else {
-                // Merely slower; or a queue is there, as was found before, and its noise hid the step: that is measured.
-                self.remeasure_at = self.remeasure_at.min(now.saturating_add(REMEASURE_SOON));
-            }
-            self.limit = check.limit_before;
-        } else {
-            // It was a queue; and if the base was measured at a part of a much larger number, it holds a part of that.
-            self.base = self.base.min(mean);
-            if self.measured_at > 2 * self.measuring() {
-                self.remeasure_at = self.remeasure_at.min(now.saturating_add(REMEASURE_SOON));
-            }
-        }
-    }
-
-    /// An ordinary window: its latencies were `mean`, with up to `fullest` under way.
-    fn adjust(&mut self, now: Duration, mean: Duration, fullest: usize) {
-        // Little's law: of those under way, the API works on the share base/mean, and the rest queues.
-        let working = divide(self.base, fullest, mean);
-        let queued = fullest.saturating_sub(working);
-        let welcome = QUEUED_LEAST.max(self.limit.isqrt());
-        let full = fullest >= self.limit;
-        let grew = fullest > self.fullest_before.saturating_add(welcome);
-        self.fullest_before = fullest;
-        if grew {
-            // The latency lags behind the number: such a window says nothing of what a step down would bring.
-        } else if full && self.remeasure_at.is_zero() {
-            // The base is that of the start. What looks like half of too much may be a queue as long as all of it.
-            if queued > welcome {
-                self.lower(now, mean, self.measuring(), true);
-            } else {
-                self.remeasure_at = now.saturating_add(REMEASURE);
-            }
-        } else if full && (self.doubtful || self.limit < self.most) && now >= self.remeasure_at {
-            self.lower(now, mean, self.measuring(), true);
-        } else if queued > welcome.saturating_mul(QUEUED_TOO_MANY.0) / QUEUED_TOO_MANY.1 {
-            self.lower(
-                now,
-                mean,
-                working.saturating_add(welcome).min(self.limit),
-                false,
-            );
-        } else if full && queued < welcome {
-            self.limit = self.limit.saturating_add(welcome).min(self.most);
-        }
-    }
-
-    /// How many are under way while the latency without a queue is measured.
-    fn measuring(&self) -> usize {
-        (self.limit / REMEASURE_PART).max(1)
-    }
-
-    fn lower(&mut self, now: Duration, mean: Duration, limit: usize, remeasures: bool) {
-        self.check = Some(Check {
-            // One turn of the old queue later, the new one is seen.
-            since: now.saturating_add(mean),
-            limit_before: self.limit,
-            mean_before: mean,
-            remeasures,
-        });
-        self.limit = limit;
-    }
-}
-
-/// `duration × times / parts`; nothing if there are no parts.
-fn scale(duration: Duration, times: usize, parts: usize) -> Duration {
-    let product = duration.as_nanos().saturating_mul(times as u128);
-    let nanoseconds = product.checked_div(parts as u128).unwrap_or(0);
-    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
-}
-
-/// `number × part / whole`, rounded down; nothing of no whole.
-fn divide(part: Duration, number: usize, whole: Duration) -> usize {
-    let product = part.as_nanos().saturating_mul(number as u128);
-    let share = product.checked_div(whole.as_nanos()).unwrap_or(0);
-    usize::try_from(share).unwrap_or(usize::MAX)
-}
-
-#[cfg(test)]
-#[path = "simulation.rs"]
-mod simulation;
-
 #[cfg(test)]
 #[expect(
     clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
     reason = "test-only arithmetic on small numbers"
 )]
 mod tests {
@@ -1279,47 +926,6 @@ mod tests {
         }
         assert_eq!(search.rate(), rate);
         assert_eq!(search.at_once(), 1);
-    }
-
-    /// Concurrent answers with `latency` for what is under way, for `turns` windows.
-    fn answer(
-        concurrency: &mut Concurrency,
-        now: &mut f64,
-        turns: usize,
-        latency: impl Fn(usize) -> f64,
-    ) {
-        for _ in 0..turns * 100 {
-            let under_way = concurrency.limit;
-            concurrency.sent(under_way);
-            let took = latency(under_way);
-            *now += took / 32.0;
-            concurrency.answered(seconds(*now), seconds(took));
-        }
-    }
-
-    #[test]
-    fn what_is_under_way_falls_when_latency_grows_with_it_and_only_then() {
-        // A queue served at 100 a second behind 20 ms: 2 are worked on, 3 more are welcome, and Vegas's slack.
-        let served = |under_way: usize| f64::max(0.02, under_way as f64 / 100.0);
-        let mut queue = Concurrency::new(32);
-        let mut now = 1.0;
-        // The first burst goes into an empty queue.
-        for place in 1..=32 {
-            queue.sent(place);
-            queue.answered(seconds(now + served(place)), seconds(served(place)));
-        }
-        answer(&mut queue, &mut now, 50, served);
-        assert!((2..=8).contains(&queue.limit), "{}", queue.limit);
-        // One that was full before shows itself when the latency is measured afresh.
-        let mut queue = Concurrency::new(32);
-        answer(&mut queue, &mut now, 100, served);
-        assert!((2..=8).contains(&queue.limit), "{}", queue.limit);
-        // The same latency whatever is under way; later three times as long.
-        let mut slow = Concurrency::new(32);
-        answer(&mut slow, &mut now, 50, |_| 0.02);
-        assert_eq!(slow.limit, 32);
-        answer(&mut slow, &mut now, 50, |_| 0.06);
-        assert_eq!(slow.limit, 32);
     }
 
     #[test]
