@@ -243,13 +243,8 @@ impl Lookup {
     /// Asks the API for the members who could be meant by an email, or for one by id.
     async fn ask(&self, key: &str) -> Result<Vec<Member>, Failure> {
         if lock(&self.directory).key() == Key::Id {
-            return match self.gateway.call(Request::Member { id: key }).await {
-                Ok(reply) => Ok(vec![
-                    reply
-                        .answer
-                        .member()
-                        .map_err(|e| unreadable(&reply, e.to_string()))?,
-                ]),
+            return match self.by_id(key).await {
+                Ok(member) => Ok(vec![member]),
                 Err(failure) if failure.cause.status() == Some(404) => Ok(Vec::new()),
                 Err(failure) => Err(failure),
             };
@@ -268,13 +263,7 @@ impl Lookup {
             .filter(|(_, email)| fold(email) == folded);
         let mut found = Vec::new();
         for (id, _) in renamed {
-            let reply = self.gateway.call(Request::Member { id }).await?;
-            found.push(
-                reply
-                    .answer
-                    .member()
-                    .map_err(|e| unreadable(&reply, e.to_string()))?,
-            );
+            found.push(self.by_id(id).await?);
         }
         if !found.is_empty() {
             return Ok(found);
@@ -301,6 +290,12 @@ impl Lookup {
             found = fits(self.all_of(Filter::Email(&folded)).await?);
         }
         Ok(found)
+    }
+
+    async fn by_id(&self, id: &str) -> Result<Member, Failure> {
+        let reply = self.gateway.call(Request::Member { id }).await?;
+        let member = reply.answer.member();
+        member.map_err(|error| unreadable(&reply, error.to_string()))
     }
 
     /// Everybody whom a filter shows: mostly one page of one, but a search for a short email may find thousands.
