@@ -1,0 +1,178 @@
+//! The end of a run: its files, its summary, and the commands that may come next.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::jobs::{json_line, plan_head, read_ledger};
+use super::{Context, EMBEDDED, RunError};
+use crate::cli::{for_real, with_csv};
+use crate::input::plan::PlanRow;
+use crate::output::stdout_has_colour;
+use crate::report::RunDir;
+use crate::report::files::{Ledger, Totals};
+use crate::report::journal::{Head, InputKind, Record};
+use crate::report::preview::Preview;
+use crate::report::reporter::Told;
+use crate::report::rundir::private_file;
+use crate::report::summary::{Ending, Next, Summary, quoted};
+use crate::settings::Settings;
+use crate::stop::Stop;
+
+/// Makes the files of what the journal says, and tells how it ended.
+pub(super) fn finish(
+    context: &Context,
+    settings: &Settings,
+    dir: &RunDir,
+    mut told: Told,
+    stop: &Stop,
+    trimmed: u64,
+) -> Result<u8, RunError> {
+    let unwritable = |error: &dyn std::fmt::Display| {
+        RunError::Recording(format!(
+            "{error}\nWhat was sent stands in the journal. When the disk has room again: sigma-bulk resume {}",
+            quoted(&dir.path().display().to_string())
+        ))
+    };
+    let mut ledger = Ledger::read(dir).map_err(|error| unwritable(&error))?;
+    let totals = ledger
+        .write_files(dir)
+        .map_err(|error| unwritable(&error))?;
+    if let Some(path) = &settings.save_plan {
+        save_plan(&mut ledger, dir, path)?;
+    }
+    let next = next_commands(context, settings, ledger.head(), dir);
+    let trouble = told.trouble.as_ref().map(ToString::to_string);
+    let ending = Ending {
+        stop: stop.reason(),
+        dry_run: settings.dry_run,
+        embedded: ledger.head().base_url == EMBEDDED,
+        trouble: trouble.as_deref(),
+        next: &next,
+        trimmed,
+    };
+    let summary = Summary::new(&totals, &ending, dir.path());
+    summary.write(dir).map_err(|error| unwritable(&error))?;
+    if told.trouble.is_none() {
+        let ended = Record::Ended {
+            stop: summary.stop.clone(),
+            exit_code: summary.exit_code,
+            at: summary.finished_at.clone(),
+        };
+        told.journal
+            .add(&ended)
+            .and_then(|()| told.journal.finish())
+            .map_err(|error| unwritable(&error))?;
+    }
+    show(context, settings, &summary, &totals, &ending, told.preview);
+    Ok(summary.exit_code)
+}
+
+/// The commands that may come next: those of this one's words, if they say what is to be done.
+fn next_commands(context: &Context, settings: &Settings, head: &Head, dir: &RunDir) -> Next {
+    let args = context.args.get(1..).unwrap_or_default();
+    let command = args.first().map(|word| word.to_string_lossy());
+    let own = (command.is_some_and(|command| command == head.command)).then(|| for_real(args));
+    let path = |path: &Path| path.display().to_string();
+    let elsewhere = |words: [&str; 2]| -> Vec<String> {
+        [words[0], words[1], "--base-url", &head.base_url]
+            .map(str::to_owned)
+            .into()
+    };
+    let mut real = match (&settings.save_plan, &own, head.kind) {
+        (Some(plan), _, _) => vec!["apply".to_owned(), path(plan)],
+        (None, Some(own), _) => own.clone(),
+        (None, None, InputKind::Csv) => elsewhere(["update", &path(&dir.input())]),
+        (None, None, InputKind::Plan) => vec!["apply".to_owned(), path(&dir.plan())],
+    };
+    // The directory that the environment or the configuration names is this run's.
+    if settings.save_plan.is_none()
+        && let (Some(taken), None) = (&settings.run_dir, &context.flags.run_dir)
+    {
+        real.extend([
+            "--run-dir".to_owned(),
+            format!("{}-for-real", taken.display()),
+        ]);
+    }
+    let failed = path(&dir.failed());
+    let mended = match (own, &settings.csv) {
+        (Some(own), Some(csv)) if head.command == "update" => with_csv(&own, &path(csv), &failed),
+        _ => elsewhere(["update", &failed]),
+    };
+    let typed = |words: Vec<String>| {
+        let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        format!("sigma-bulk {}", words.join(" "))
+    };
+    Next {
+        for_real: typed(real),
+        mended: typed(mended),
+    }
+}
+
+fn save_plan(ledger: &mut Ledger, dir: &RunDir, path: &Path) -> Result<(), RunError> {
+    let failing = |source: io::Error| {
+        RunError::Recording(format!(
+            "the plan {} can't be written: {source}",
+            path.display()
+        ))
+    };
+    let mut file = io::BufWriter::new(private_file(path).map_err(failing)?);
+    json_line(&mut file, &plan_head(ledger.head(), &ledger.head().input)).map_err(failing)?;
+    ledger.previewed(dir, |row: PlanRow| json_line(&mut file, &row))?;
+    file.flush()
+        .and_then(|()| file.get_ref().sync_data())
+        .map_err(failing)
+}
+
+/// Shows how a run ended.
+fn show(
+    context: &Context,
+    settings: &Settings,
+    summary: &Summary,
+    totals: &Totals,
+    ending: &Ending<'_>,
+    preview: Preview,
+) {
+    if settings.json {
+        context.output.print(summary.json());
+        return;
+    }
+    let colour = stdout_has_colour();
+    if ending.dry_run {
+        context.output.print(preview.render(colour));
+    }
+    context.output.print(summary.render(totals, ending, colour));
+}
+
+/// Makes a run's files anew from its journal, and shows how it ended.
+pub(super) fn report(context: &Context, settings: &Settings, path: &Path) -> Result<u8, RunError> {
+    let dir = RunDir::open(path)?;
+    let mut ledger = read_ledger(&dir)?;
+    let head = ledger.head().clone();
+    let totals = ledger.write_files(&dir)?;
+    let ending = Ending {
+        stop: None,
+        dry_run: head.dry_run,
+        embedded: head.base_url == EMBEDDED,
+        trouble: None,
+        next: &next_commands(context, settings, &head, &dir),
+        trimmed: 0,
+    };
+    let mut summary = Summary::new(&totals, &ending, dir.path());
+    match &totals.ended {
+        Some(ended) => {
+            summary.set_end(&ended.stop, ended.exit_code);
+        }
+        // It was killed, or still goes on.
+        None => summary.set_end("error", 4),
+    }
+    summary.write(&dir)?;
+    show(
+        context,
+        settings,
+        &summary,
+        &totals,
+        &ending,
+        Preview::default(),
+    );
+    Ok(summary.exit_code)
+}

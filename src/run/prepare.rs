@@ -1,0 +1,250 @@
+//! What must be known before the first change: the account types, who the rows mean, and whether a person agrees.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::jobs::Job;
+use super::{Context, RunError};
+use crate::change::diff;
+use crate::directory::Found;
+use crate::gateway::{Cause, Gateway};
+use crate::input::relations::contradictions;
+use crate::input::{Ask, Entry, Preflight};
+use crate::lookup::{Lookup, LookupError};
+use crate::output::{Lines, Plain, count, grouped, is_interactive};
+use crate::pipeline::rules::Rules;
+use crate::report::files::open_rows;
+use crate::settings::Settings;
+use crate::sigma::{Request, TypesPage};
+use crate::stop::Stop;
+
+/// What would become of the rows.
+#[derive(Debug, Default)]
+struct Forecast {
+    changed: u64,
+    as_wanted: u64,
+    /// Rows that are wrong, and those whose member is not there.
+    impossible: u64,
+}
+
+/// What is needed to find out what must be known before the first change.
+pub(super) struct Preparing<'a> {
+    pub(super) context: &'a Context,
+    pub(super) settings: &'a Settings,
+    pub(super) job: &'a Job,
+    pub(super) gateway: &'a Gateway,
+    pub(super) lookup: &'a Lookup,
+    pub(super) preflight: &'a Preflight,
+    pub(super) stop: &'a Stop,
+    /// Every row has its outcome already.
+    pub(super) nothing_left: bool,
+}
+
+impl Preparing<'_> {
+    /// Answers how long a person thought about it, which is not the run's time.
+    pub(super) async fn prepare(
+        &self,
+        rules: &mut Rules,
+        is_resumed: bool,
+    ) -> Result<Duration, RunError> {
+        if self.nothing_left {
+            return Ok(Duration::ZERO);
+        }
+        if self.preflight.stray_companions > 0 {
+            tracing::warn!(
+                rows = self.preflight.stray_companions,
+                "some rows set newOwner, archiveDocuments or archiveScheduledExports without isArchived or isInactive true; the API documents them only together"
+            );
+        }
+        if !self.preflight.member_types.is_empty()
+            && let Some(types) = self.account_types().await
+        {
+            rules.set_types(types);
+        }
+        let counting = self.settings.max_changes.is_some();
+        self.lookup
+            .prepare(self.settings.lookup, counting, self.settings.concurrency)
+            .await
+            .map_err(|error| self.not_listed(&error))?;
+        self.settle_spellings(rules).await?;
+        if self.settings.strict && !is_resumed {
+            self.refuse_wrong_rows(rules)?;
+        }
+        let asks = !self.settings.yes && is_interactive();
+        if is_resumed || self.settings.dry_run || !(counting || asks) {
+            return Ok(Duration::ZERO);
+        }
+        let forecast = if self.lookup.is_listed() || counting {
+            Some(self.forecast(rules)?)
+        } else {
+            None
+        };
+        if let (Some(most), Some(forecast)) = (self.settings.max_changes, &forecast)
+            && most.is_exceeded(forecast.changed, self.preflight.rows.into())
+        {
+            return Err(RunError::Refused(format!(
+                "{} would be changed, which is more than --max-changes allows: nothing was sent; look with --dry-run",
+                count(forecast.changed, "member")
+            )));
+        }
+        let asked_at = Instant::now();
+        if asks && !self.is_agreed(forecast.as_ref()).await {
+            return Err(RunError::Refused("nothing was sent".to_owned()));
+        }
+        Ok(asked_at.elapsed())
+    }
+
+    fn not_listed(&self, error: &LookupError) -> RunError {
+        let message = self.gateway.without_secrets(&error.to_string());
+        match error {
+            LookupError::List(Cause::SignIn(_)) | LookupError::Each(Cause::SignIn(_)) => {
+                RunError::SignIn {
+                    host: self.job.head.base_url.clone(),
+                    why: message,
+                }
+            }
+            _ => RunError::Api(message),
+        }
+    }
+
+    /// The organization's account types, where the credentials may read them.
+    async fn account_types(&self) -> Option<Vec<String>> {
+        let mut names = Vec::new();
+        let mut page: Option<String> = None;
+        loop {
+            let reply = match self
+                .gateway
+                .call(Request::AccountTypes {
+                    page: page.as_deref(),
+                })
+                .await
+            {
+                Ok(reply) => reply,
+                Err(failure) => {
+                    let cause = self.gateway.without_secrets(&failure.cause.to_string());
+                    tracing::info!(%cause, "account types are not checked beforehand");
+                    return None;
+                }
+            };
+            let (more, next) = TypesPage::parse(&reply.answer.body).ok()?.into_parts();
+            let ended = more.is_empty();
+            names.extend(more);
+            if ended || next.is_none() || next == page {
+                return Some(names).filter(|names| !names.is_empty());
+            }
+            page = next;
+        }
+    }
+
+    /// Rows whose emails differ in case alone may mean one member: then they must not contradict one another.
+    async fn settle_spellings(&self, rules: &mut Rules) -> Result<(), RunError> {
+        for claims in &self.preflight.relations.mixed {
+            let mut of_member: BTreeMap<Box<str>, Vec<_>> = BTreeMap::new();
+            for claim in claims {
+                let found = self.lookup.email(&claim.email).await;
+                let found = found.map_err(|failure| {
+                    let cause = failure.cause.to_string();
+                    RunError::Api(self.gateway.without_secrets(&cause))
+                })?;
+                if let Found::One(member) = found {
+                    of_member.entry(member.id).or_default().push(claim);
+                }
+            }
+            for claims in of_member.values() {
+                rules.add_problems(contradictions(claims));
+            }
+        }
+        Ok(())
+    }
+
+    /// With `--strict`, rows that are wrong by what the API told are as bad as those that are wrong by themselves.
+    fn refuse_wrong_rows(&self, rules: &Rules) -> Result<(), RunError> {
+        let mut rows = open_rows(&self.job.head, &self.job.dir)?;
+        while let Some((_, entry)) = rows.next_entry()? {
+            if let Entry::Row(row) = entry
+                && let Some(problem) = rules.problem(&row)
+            {
+                return Err(RunError::Refused(format!(
+                    "line {} is wrong, and --strict is given: nothing was sent\n  line {0}: {problem}",
+                    row.line
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// What would become of the rows, as far as it is known without a further request.
+    fn forecast(&self, rules: &Rules) -> Result<Forecast, RunError> {
+        let mut forecast = Forecast::default();
+        let mut rows = open_rows(&self.job.head, &self.job.dir)?;
+        while let Some((_, entry)) = rows.next_entry()? {
+            let row = match entry {
+                Entry::Row(row)
+                    if !self.preflight.relations.problems.contains_key(&row.number)
+                        && rules.problem(&row).is_none() =>
+                {
+                    row
+                }
+                _ => {
+                    forecast.impossible += 1;
+                    continue;
+                }
+            };
+            let is_change = match (&row.ask, self.lookup.known(&row)) {
+                (Ask::Wanted(wanted), _) if wanted.is_empty() => false,
+                (Ask::Wanted(wanted), Some(Found::One(member))) => {
+                    !diff(&member, wanted, self.settings.send_unchanged).is_empty()
+                }
+                (Ask::Planned { changes, .. }, Some(Found::One(member))) => !member.bears(changes),
+                _ => {
+                    forecast.impossible += 1;
+                    continue;
+                }
+            };
+            if is_change {
+                forecast.changed += 1;
+            } else {
+                forecast.as_wanted += 1;
+            }
+        }
+        Ok(forecast)
+    }
+
+    async fn is_agreed(&self, forecast: Option<&Forecast>) -> bool {
+        let rows = self.preflight.rows;
+        let what = match forecast {
+            Some(forecast) => format!(
+                "{} to change, {} as wanted already, {} not possible",
+                grouped(forecast.changed),
+                grouped(forecast.as_wanted),
+                grouped(forecast.impossible)
+            ),
+            None => {
+                let bad = self.preflight.bad_rows.min(rows);
+                format!(
+                    "at most {} to change, {} not possible",
+                    grouped((rows - bad).into()),
+                    grouped(bad.into())
+                )
+            }
+        };
+        let question = format!(
+            "{} in {}: {what}; at {} (organization {}).\nGo on? [y/N]",
+            count(rows.into(), "row"),
+            Plain(&self.job.head.input),
+            self.job.head.base_url,
+            self.job.head.organization.as_deref().unwrap_or("unknown"),
+        );
+        let output = self.context.output.clone();
+        let answer = tokio::task::spawn_blocking(move || output.ask(Lines(question)));
+        tokio::select! {
+            answer = answer => match answer {
+                Ok(Ok(answer)) => matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes"),
+                _ => false,
+            },
+            () = self.stop.raised() => false,
+        }
+    }
+}
