@@ -91,7 +91,7 @@ async fn begin(
 ) -> Result<Running, RunError> {
     let mut started = Instant::now();
     let stop = Arc::new(Stop::default());
-    listen(&stop, settings)?;
+    listen(&stop, settings, &context.output)?;
     let embedded = if job.head.base_url == EMBEDDED {
         Some(Embedded::start()?)
     } else {

@@ -1,6 +1,5 @@
 //! One test for each exit code.
 
-use std::io::Read;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -160,21 +159,20 @@ fn send(child: &std::process::Child, signal: &str) {
     assert!(sent.unwrap().success());
 }
 
-fn ended(mut child: std::process::Child) -> (Option<i32>, String) {
-    let status = child.wait().unwrap();
-    let mut text = String::new();
-    child
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_string(&mut text)
-        .unwrap();
-    (status.code(), text)
+/// The exit code, and what was said on stdout and stderr.
+fn ended(child: std::process::Child) -> (Option<i32>, String) {
+    let output = child.wait_with_output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
 }
 
 #[test]
 fn a_signal_lets_what_is_under_way_end_and_the_summary_says_how_to_go_on() {
-    for (signal, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+    for (signal, code, says) in [
+        ("-INT", 130, "Ctrl-C again leaves at once"),
+        ("-TERM", 143, "what is under way ends first"),
+        ("-HUP", 129, ""),
+    ] {
         let faults = Faults {
             latency: Duration::from_millis(50),
             ..Faults::default()
@@ -185,6 +183,7 @@ fn a_signal_lets_what_is_under_way_end_and_the_summary_says_how_to_go_on() {
         let (status, text) = ended(child);
         assert_eq!(status, Some(code), "{signal}");
         assert!(text.contains("sigma-bulk resume run"), "{text}");
+        assert!(text.contains(says), "{text}");
         assert_eq!(bench.summary()["stop"], "interrupted");
         let counts = bench.check_files();
         assert!(
