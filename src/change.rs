@@ -259,6 +259,19 @@ pub fn fold(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// The longest email address, in bytes: 64 before the @ and 255 behind it (RFC 5321, 4.5.3.1).
+pub const MAX_EMAIL: usize = 320;
+
+/// Whether the API could take it for an email: the address itself is its business.
+#[must_use]
+pub fn is_email(text: &str) -> bool {
+    text.len() <= MAX_EMAIL
+        && !text.contains(|c: char| c.is_whitespace() || c.is_control())
+        && text
+            .split_once('@')
+            .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
+}
+
 /// At most one value for each field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Values {

@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
+use crate::change::is_email;
 use crate::lookup::LookupMode;
 use crate::pipeline::limits::Limit;
 use crate::sigma::hosts::Environment;
@@ -194,6 +195,10 @@ macro_rules! layer {
                     below.client_secret = None;
                     below.client_secret_file = None;
                 }
+                // One address: whoever names the environment or the cloud does not mean the base URL of a lower layer.
+                if self.env.is_some() || self.cloud.is_some() {
+                    below.base_url = None;
+                }
                 Self { $($name: self.$name.or(below.$name),)* profile: BTreeMap::new() }
             }
 
@@ -338,6 +343,21 @@ layer! {
     log_file: PathBuf,
 }
 
+/// Where a configuration file is wrong, and how. Its line is not shown, nor a value: a secret may stand there.
+fn whereabouts(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.unwrap_or_default().matches('\n').count() + 1;
+    // serde's own messages: `invalid type: string "…", expected a boolean`.
+    let message = match error.message().split_once("string \"") {
+        Some((start, rest)) => match rest.rsplit_once("\", expected ") {
+            Some((_, expected)) => format!("{start}a string, expected {expected}"),
+            None => format!("{start}a string"),
+        },
+        None => error.message().to_owned(),
+    };
+    format!("line {line}: {}", message.trim_end())
+}
+
 /// A setting is wrong: nothing is sent.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
@@ -405,7 +425,7 @@ impl Layer {
             message,
         };
         let mut base: Self =
-            toml::from_str(text).map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
+            toml::from_str(text).map_err(|error| wrong(whereabouts(text, &error)))?;
         let mut profiles = std::mem::take(&mut base.profile);
         if let Some((name, _)) = profiles.iter().find(|(_, layer)| !layer.profile.is_empty()) {
             return Err(wrong(format!("profile \"{name}\" has a profile inside")));
@@ -444,13 +464,15 @@ impl Layer {
                     .then(|| get(&short).map(|value| (short, value)))
                     .flatten()
             });
-            // A variable that is set to nothing is not set.
+            // A variable that is set to nothing is not set, and one that was read from a file may end with its line break.
+            let found = found.map(|(name, value)| (name, value.trim().to_owned()));
             let Some((name, value)) = found.filter(|(_, value)| !value.is_empty()) else {
                 continue;
             };
             let values: Vec<String> = if setting == "protected" {
                 value
-                    .split(',')
+                    .split(|c: char| c == ',' || c == ';' || c.is_whitespace())
+                    .filter(|email| !email.is_empty())
                     .map(|email| format!("--{setting}={email}"))
                     .collect()
             } else {
@@ -601,6 +623,12 @@ impl Settings {
                 "it saves what a dry run shows: give --dry-run as well",
             );
         }
+        if let Some(entry) = self.protected.iter().find(|entry| !is_email(entry)) {
+            return wrong(
+                "--protected",
+                &format!("\"{entry}\" is no email: it would protect nobody"),
+            );
+        }
         if !matches!(
             self.log_level.as_str(),
             "off" | "error" | "warn" | "info" | "debug" | "trace"
@@ -622,7 +650,7 @@ impl Settings {
         let secret = match (&self.client_secret, &self.client_secret_file) {
             (Some(secret), _) => secret.clone(),
             (None, Some(path)) => std::fs::read_to_string(path)
-                .map(|text| SecretString::from(text.trim()))
+                .map(|text| SecretString::from(text.trim_start_matches('\u{feff}').trim()))
                 .map_err(|source| SettingsError::SecretFile {
                     path: path.display().to_string(),
                     source,

@@ -11,7 +11,7 @@ use csv::{ByteRecord, ReaderBuilder};
 
 use super::lines::{LineReader, ends_inside};
 use super::{Ask, BadRow, Entry, InputError, Row};
-use crate::change::{Field, Kind, Value, Values};
+use crate::change::{Field, Kind, MAX_EMAIL, Value, Values, is_email};
 
 /// The column that names the member.
 const EMAIL: &str = "Email";
@@ -460,6 +460,11 @@ fn parse(
         ));
     } else if email.is_empty() {
         problem = Some("the Email is missing: name the member to change".to_owned());
+    } else if email.len() > MAX_EMAIL {
+        problem = Some(format!(
+            "the Email has {} bytes, and no address has more than {MAX_EMAIL}",
+            email.len()
+        ));
     }
     Ok(match problem {
         None => Entry::Row(Row {
@@ -511,14 +516,6 @@ fn parse_value(field: Field, value: &str) -> Result<Value, String> {
             }),
         _ => Ok(Value::text(value)),
     }
-}
-
-/// Whether the API could take it for an email: the address itself is its business.
-fn is_email(text: &str) -> bool {
-    !text.contains(|c: char| c.is_whitespace() || c.is_control())
-        && text
-            .split_once('@')
-            .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
 }
 
 /// A value as a message shows it: long ones are cut.

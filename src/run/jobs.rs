@@ -112,6 +112,11 @@ pub(super) fn resume(
     let head = ledger.head().clone();
     check_host(context, settings, &head.base_url)?;
     settings.credentials()?;
+    if settings.dry_run && !head.dry_run {
+        return Err(RunError::Refused(
+            "dry-run is set by the environment or the configuration, and this run changes members: a resume would go on with that; take the setting away, or leave the run alone".to_owned(),
+        ));
+    }
     settings.dry_run = head.dry_run;
     settings.send_unchanged = head.send_unchanged;
     let copy = match head.kind {

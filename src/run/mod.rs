@@ -92,16 +92,16 @@ pub fn command(cli: &Cli, args: &[OsString], output: &Output) -> Result<u8, RunE
         output: output.clone(),
         args: args.to_vec(),
     };
-    let layers = flags
-        .over(Layer::from_environment(|name| std::env::var(name).ok())?)
-        .over(file_layer(cli)?);
+    let environment = Layer::from_environment(|name| std::env::var(name).ok())?;
+    let redirect = redirect(&flags, &environment);
+    let mut layers = flags.over(environment).over(file_layer(cli)?);
+    if redirect.is_some() {
+        layers.base_url.clone_from(&redirect);
+    }
     let mut settings = Settings::from_layers(layers)?;
     logging::init(&settings, output)?;
-    if (context.flags.cloud.is_some() || context.flags.env.is_some())
-        && context.flags.base_url.is_none()
-        && let Some(url) = &settings.base_url
-    {
-        tracing::warn!(%url, "the base URL from the environment or the configuration goes over --env and --cloud");
+    if let Some(url) = redirect {
+        tracing::warn!(%url, "SIGMA_BULK_BASE_URL goes over --env and --cloud");
     }
     if on_argv {
         tracing::warn!(
@@ -125,6 +125,17 @@ pub fn command(cli: &Cli, args: &[OsString], output: &Output) -> Result<u8, RunE
     // A sync of the journal that hangs must not hold up the end.
     runtime.shutdown_background();
     code
+}
+
+/// The base URL of the environment, if it goes over the flags' cloud. The sample script's command line always names
+/// `--env` and `--cloud`: this is how it reaches another address unchanged. Whoever asks for another environment than
+/// production gets it.
+fn redirect(flags: &Layer, environment: &Layer) -> Option<String> {
+    let names_it = flags.cloud.is_some() || flags.env.is_some();
+    let is_usual = matches!(flags.env, None | Some(hosts::Environment::Production));
+    (names_it && is_usual && flags.base_url.is_none())
+        .then(|| environment.base_url.clone())
+        .flatten()
 }
 
 fn file_layer(cli: &Cli) -> Result<Layer, SettingsError> {

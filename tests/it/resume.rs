@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sigma_bulk::sandbox::{Endpoint, Faults, PatchRecord};
 
-use crate::harness::{Api, Bench, lines};
+use crate::harness::{Api, Bench, Ran, lines};
 
 const ROWS: usize = 300;
 const CONCURRENCY: usize = 8;
@@ -484,4 +484,22 @@ fn a_full_disk_stops_the_run_and_nothing_is_sent_that_is_not_recorded() {
     );
     bench.run(&["resume", "run", "--rate", "0"]).exits(0);
     assert_eq!(bench.check_files(), [("updated".to_owned(), 400)].into());
+}
+
+#[test]
+fn a_resume_of_a_real_run_is_no_dry_run_whoever_asks_for_one() {
+    let (api, bench) = (Api::with_users(2), Bench::new());
+    let csv = "Email,First Name\nuser1@x.org,A\nnobody@x.org,B\nuser2@x.org,C\n";
+    bench
+        .update(&api, csv, &["--max-failures", "1", "--concurrency", "1"])
+        .exits(4);
+    let before = api.stats().requests;
+    let url = api.sandbox.url();
+    let mut command = bench.command();
+    command.env("SIGMA_BULK_DRY_RUN", "1");
+    command.args(["resume", "run", "--base-url", &url]);
+    Ran::of(command.output().unwrap(), &bench)
+        .exits(2)
+        .says("dry-run is set");
+    assert_eq!(api.stats().requests, before);
 }

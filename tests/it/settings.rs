@@ -188,3 +188,86 @@ fn a_company_certificate_is_read_or_refused() {
                 .is_none()
     );
 }
+
+#[test]
+fn who_names_a_cloud_or_an_environment_does_not_mean_the_base_url_of_a_lower_layer() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    bench.write("input.csv", CSV);
+    let url = api.sandbox.url();
+    bench.write(
+        "c.toml",
+        format!("base-url = \"{url}\"\n[profile.elsewhere]\nbase-url = \"http://127.0.0.1:1\"\n[profile.gcp]\ncloud = \"nowhere\"\n"),
+    );
+    let with_file = ["update", "input.csv", "--config", "c.toml"];
+    let mut words = with_file.to_vec();
+    words.extend(["--env", "sandbox", "--run-dir", "a"]);
+    bench.run(&words).exits(1);
+    let mut words = with_file.to_vec();
+    words.extend(["--cloud", "nowhere"]);
+    bench.run(&words).exits(2).says("nowhere");
+    let mut words = with_file.to_vec();
+    words.extend(["--profile", "gcp"]);
+    bench.run(&words).exits(2).says("nowhere");
+    let from_environment = |words: &[&str]| {
+        let mut command = bench.command();
+        command.args(["update", "input.csv"]).args(words);
+        command.env("SIGMA_BULK_BASE_URL", &url);
+        Ran::of(command.output().unwrap(), &bench)
+    };
+    from_environment(&["--env", "sandbox", "--run-dir", "b"]).exits(1);
+    assert!(api.stats().requests.is_empty(), "nothing was sent to it");
+    // But the sample script's words, which always name both, reach another address by it.
+    from_environment(&["--env", "production", "--cloud", "gcp"])
+        .exits(0)
+        .says("SIGMA_BULK_BASE_URL goes over");
+    assert_eq!(api.member("user1@x.org").first_name, "A");
+}
+
+#[test]
+fn a_wrong_configuration_is_named_by_its_line_and_never_shown() {
+    let bench = Bench::new();
+    bench.write("input.csv", CSV);
+    let secret = crate::harness::SECRET;
+    for (line, says) in [
+        (format!("client_secret = \"{secret}\""), "client_secret"),
+        (format!("client-secret = \"{secret}"), "line 2"),
+        (format!("client-id = {secret}"), "line 2"),
+        (
+            format!("client-secret = [\"{secret}\"]"),
+            "expected a string",
+        ),
+        (
+            format!("dry-run = \"{secret}\""),
+            "a string, expected a boolean",
+        ),
+        (format!("retries = \"{secret}\""), "a string, expected u32"),
+        (secret.to_owned(), "line 2"),
+    ] {
+        bench.write("c.toml", format!("yes = true\n{line}\n"));
+        // That the secret is not shown, the harness looks at.
+        bench
+            .run(&["update", "input.csv", "--config", "c.toml"])
+            .exits(2)
+            .says("line 2")
+            .says(says);
+    }
+}
+
+#[test]
+fn a_list_of_the_protected_is_read_or_refused() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    bench.write(
+        "input.csv",
+        "Email,First Name\nuser1@x.org,A\nuser2@x.org,B\nuser3@x.org,C\n",
+    );
+    let url = api.sandbox.url();
+    let with = |list: &str| {
+        let mut command = bench.command();
+        command.args(bench.update_words(&url, &[]));
+        command.env("SIGMA_BULK_PROTECTED", list);
+        Ran::of(command.output().unwrap(), &bench)
+    };
+    with("user1@x.org and user2@x.org").exits(2).says("\"and\"");
+    with("user1@x.org user2@x.org").exits(1);
+    assert_eq!(bench.outcomes(), ["invalid", "invalid", "updated"]);
+}
