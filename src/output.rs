@@ -50,10 +50,10 @@ impl<T: fmt::Display> fmt::Display for Lines<T> {
     }
 }
 
-/// Control characters, and the marks that reverse the direction of what follows.
+/// Control characters, other ends of lines, and the marks that reverse the direction of what follows.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Where the tool writes, shared by all who do. While there is a bar, lines are put above it.

@@ -161,6 +161,19 @@ impl Rows {
         }
     }
 
+    /// Reads on to the end, past the limit: a file that is wrong behind it is wrong all the same.
+    ///
+    /// # Errors
+    /// If the input is wrong as a whole.
+    pub fn check_rest(&mut self) -> Result<(), InputError> {
+        match self {
+            Self::Csv(table) => table.lift_limit(),
+            Self::Plan(plan) => plan.lift_limit(),
+        }
+        while self.next_entry()?.is_some() {}
+        Ok(())
+    }
+
     /// The row at `place` once more.
     ///
     /// # Errors

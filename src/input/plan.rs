@@ -108,6 +108,11 @@ impl PlanReader {
         &self.head
     }
 
+    /// Reads the rows behind the limit too, from now on.
+    pub(super) const fn lift_limit(&mut self) {
+        self.limit = u32::MAX;
+    }
+
     /// The next row, or `None` at the end.
     ///
     /// # Errors

@@ -115,6 +115,7 @@ pub fn preflight(
         }
         all.note_values(&row);
     }
+    rows.check_rest()?;
     drop(wanted_by);
     all.relate(&contested, &mut open)?;
 

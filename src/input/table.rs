@@ -12,6 +12,7 @@ use csv::{ByteRecord, ReaderBuilder};
 use super::lines::{LineReader, ends_inside};
 use super::{Ask, BadRow, Entry, InputError, Row};
 use crate::change::{Field, Kind, MAX_EMAIL, Value, Values, is_email};
+use crate::output::Plain;
 
 /// The column that names the member.
 const EMAIL: &str = "Email";
@@ -111,13 +112,13 @@ impl Layout {
                     input: input.to_owned(),
                     number: index + 1,
                     hint: suggestion(&name),
-                    name,
+                    name: Plain(&name).to_string(),
                 });
             };
             if let Some(first) = header.iter().position(|other| *other == name) {
                 return Err(InputError::RepeatedColumn {
                     input: input.to_owned(),
-                    name,
+                    name: Plain(&name).to_string(),
                     first: first + 1,
                     second: index + 1,
                 });
@@ -128,7 +129,7 @@ impl Layout {
         if !columns.contains(&Column::Email) {
             return Err(InputError::NoEmail {
                 input: input.to_owned(),
-                header: header.join(", "),
+                header: Plain(header.join(", ")).to_string(),
             });
         }
         Ok(Self {
@@ -202,6 +203,9 @@ pub struct Place {
 impl Table {
     /// Opens the decoded copy of the input; `input` is how messages call the original.
     ///
+    /// Without a delimiter it is found from the header. Also with one, if the header is wrong by it and right by the one
+    /// that is found: a delimiter that is set for the inputs is not that of failed.csv and undo.csv.
+    ///
     /// # Errors
     /// If the copy can't be read or its header is wrong.
     pub fn open(
@@ -210,16 +214,32 @@ impl Table {
         delimiter: Option<u8>,
         limit: Option<u32>,
     ) -> Result<Self, InputError> {
+        let open = |delimiter| Self::open_with(input, copy, delimiter, limit);
+        let find = || {
+            File::open(copy)
+                .and_then(find_delimiter)
+                .map_err(|source| InputError::Read {
+                    input: input.to_owned(),
+                    source,
+                })
+        };
+        match delimiter {
+            None => open(find()?),
+            Some(delimiter) => open(delimiter).or_else(|wrong| open(find()?).map_err(|_| wrong)),
+        }
+    }
+
+    fn open_with(
+        input: &str,
+        copy: &Path,
+        delimiter: u8,
+        limit: Option<u32>,
+    ) -> Result<Self, InputError> {
         let unreadable = |source| InputError::Read {
             input: input.to_owned(),
             source,
         };
-        let mut file = File::open(copy).map_err(unreadable)?;
-        let delimiter = match delimiter {
-            Some(delimiter) => delimiter,
-            None => find_delimiter(&mut file).map_err(unreadable)?,
-        };
-        file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+        let file = File::open(copy).map_err(unreadable)?;
         let mut reader = reader(LineReader::new(file), delimiter);
         let mut record = ByteRecord::new();
         if !reader
@@ -249,6 +269,11 @@ impl Table {
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Reads the rows behind the limit too, from now on.
+    pub(super) const fn lift_limit(&mut self) {
+        self.limit = u32::MAX;
     }
 
     /// The next row and where it stands, or `None` at the end.
@@ -356,7 +381,7 @@ fn csv_error(input: &str, error: csv::Error) -> InputError {
 }
 
 /// The delimiter with which the header has the most columns that are known; a comma if none has any.
-fn find_delimiter(file: &mut File) -> std::io::Result<u8> {
+fn find_delimiter(file: File) -> std::io::Result<u8> {
     let mut head = Vec::new();
     file.take(MAX_HEADER).read_to_end(&mut head)?;
     let known = |delimiter: u8| {
@@ -435,6 +460,15 @@ fn parse(
             .unwrap_or(Column::Ignored);
         if value.len() != raw.len() && column != Column::Ignored {
             trimmed += 1;
+        }
+        if raw.len() > raw.trim_start().len() && value.starts_with('"') && column != Column::Ignored
+        {
+            problem.get_or_insert_with(|| {
+                format!(
+                    "there is a blank before the quote of {}: remove it, or the quotes are part of the value",
+                    layout.header.get(index).map_or("a cell", String::as_str)
+                )
+            });
         }
         match column {
             Column::Email => email = value,

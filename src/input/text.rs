@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use encoding_rs::{CoderResult, Decoder, UTF_16BE, UTF_16LE};
+use encoding_rs::{Decoder, DecoderResult, UTF_16BE, UTF_16LE};
 use sha2::{Digest, Sha256};
 
 use super::InputError;
@@ -105,7 +105,12 @@ pub fn spool(source: &Source, copy: &mut File) -> Result<InputHash, InputError> 
     loop {
         let last = chunk.is_empty();
         text.clear();
-        decoding.push(&chunk, last, &mut text);
+        decoding
+            .push(&chunk, last, &mut text)
+            .map_err(|what| InputError::NotText {
+                input: source.name(),
+                what,
+            })?;
         hash.update(&text);
         copy.write_all(&text).map_err(InputError::Copy)?;
         // The first chunk is what was looked at for the mark, and may be empty though more follows.
@@ -182,19 +187,29 @@ impl Decoding {
         Self::Utf16(Box::new(encoding.new_decoder_without_bom_handling()))
     }
 
-    fn push(&mut self, mut bytes: &[u8], last: bool, text: &mut Vec<u8>) {
-        match self {
-            Self::Utf8 => text.extend_from_slice(bytes),
-            Self::Utf16(decoder) => {
-                let mut buffer = vec![0; 4 * 1024];
-                loop {
-                    let (result, read, written, _) =
-                        decoder.decode_to_utf8(bytes, &mut buffer, last);
-                    text.extend_from_slice(buffer.get(..written).unwrap_or_default());
-                    bytes = bytes.get(read..).unwrap_or_default();
-                    if result == CoderResult::InputEmpty {
-                        break;
-                    }
+    fn push(
+        &mut self,
+        mut bytes: &[u8],
+        last: bool,
+        text: &mut Vec<u8>,
+    ) -> Result<(), &'static str> {
+        let Self::Utf16(decoder) = self else {
+            text.extend_from_slice(bytes);
+            return Ok(());
+        };
+        let mut buffer = vec![0; 4 * 1024];
+        loop {
+            let (result, read, written) =
+                decoder.decode_to_utf8_without_replacement(bytes, &mut buffer, last);
+            text.extend_from_slice(buffer.get(..written).unwrap_or_default());
+            bytes = bytes.get(read..).unwrap_or_default();
+            match result {
+                DecoderResult::InputEmpty => return Ok(()),
+                DecoderResult::OutputFull => {}
+                DecoderResult::Malformed(..) => {
+                    return Err(
+                        "its UTF-16 is broken (half of a character, or cut off); save it as \"CSV UTF-8\"",
+                    );
                 }
             }
         }

@@ -150,6 +150,20 @@ fn a_wrong_file_says_what_and_where_and_what_to_do_and_sends_nothing() {
             "open quote",
             b"Email,First Name\nuser1@x.org,A\nuser1@x.org,\"B\nuser1@x.org,C\n".to_vec(),
         ),
+        ("half a character of UTF-16", {
+            let mut bytes = utf16("Email,First Name\nuser1@x.org,Z\n", true);
+            let name = bytes.len() - 4;
+            bytes.splice(name..name, 0xD83D_u16.to_le_bytes());
+            bytes
+        }),
+        (
+            "cut UTF-16",
+            utf16("Email,First Name\nuser1@x.org,Z", false)[..61].into(),
+        ),
+        (
+            "a line break in a name",
+            b"\"Email\nerror: all is well\",x\n".to_vec(),
+        ),
     ];
     let mut text = String::new();
     for (name, bytes) in files {
@@ -178,7 +192,8 @@ fn a_wrong_row_says_what_and_where_and_what_to_do() {
                user3@x.org,A,,,,,\n\
                user4@x.org,,not-an-email,,\n\
                user5@x.org,,,,robot\n\
-               user6@x.org,,,TRUE,Guest\n";
+               user6@x.org,,,TRUE,Guest\n\
+               user7@x.org, \"A\",,,\n";
     update_bytes(&api, &bench, csv, &[]).exits(1);
     let text: String = bench
         .results()
@@ -195,7 +210,7 @@ fn a_wrong_row_says_what_and_where_and_what_to_do() {
     // Fed back as they are, they are as wrong as before.
     let again = Bench::new();
     update_bytes(&api, &again, bench.read("run/failed.csv"), &[]).exits(1);
-    assert_eq!(again.outcomes(), ["invalid"; 6]);
+    assert_eq!(again.outcomes(), ["invalid"; 7]);
 }
 
 #[test]
@@ -212,6 +227,46 @@ fn failed_csv_is_itself_an_input() {
     update_bytes(&api, &again, mended, &[]).exits(0);
     assert_eq!(again.outcomes(), ["updated", "updated"]);
     assert_eq!(api.member("new@x.org").first_name, "two\nlines");
+}
+
+#[test]
+fn a_delimiter_that_is_set_does_not_keep_a_runs_own_files_from_being_read() {
+    let (api, bench) = (Api::with_users(2), Bench::new());
+    let csv = "Email|First Name\nuser1@x.org|A\nuser2@x.org|B|\n";
+    update_bytes(&api, &bench, csv, &["--delimiter", "|"]).exits(1);
+    for (file, code) in [("failed.csv", 1), ("undo.csv", 0)] {
+        let again = Bench::new();
+        let bytes = bench.read(&format!("run/{file}"));
+        update_bytes(&api, &again, bytes, &["--delimiter", "|"]).exits(code);
+    }
+    assert_eq!(api.member("user1@x.org").first_name, "First");
+    let again = Bench::new();
+    update_bytes(&api, &again, "Email|Shoe Size\n", &["--delimiter", ";"])
+        .exits(2)
+        .says("\"Email|Shoe Size\", which is unknown");
+}
+
+#[test]
+fn a_limit_sends_less_and_reads_no_less() {
+    for wrong in [
+        &b"user2@x.org,\xff\n"[..],
+        b"user2@x.org,\0\n",
+        b"user2@x.org,\"B\n",
+    ] {
+        let (api, bench) = (Api::with_users(2), Bench::new());
+        let csv = [b"Email,First Name\nuser1@x.org,A\n", wrong].concat();
+        update_bytes(&api, &bench, csv, &["--limit", "1"]).exits(2);
+        assert!(api.stats().requests.is_empty());
+    }
+    let (api, bench) = (Api::with_users(2), Bench::new());
+    let csv = "Email,First Name\nuser1@x.org,\"A\nuser2@x.org,B\n";
+    update_bytes(&api, &bench, csv, &["--limit", "1"])
+        .exits(2)
+        .says("line 2: a quote opens");
+    // A wrong row behind the limit is no row of the run.
+    let csv = "Email,First Name\nuser1@x.org,A\nuser2@x.org\n";
+    update_bytes(&api, &bench, csv, &["--limit", "1", "--strict"]).exits(0);
+    assert_eq!(bench.outcomes(), ["updated"]);
 }
 
 #[test]
