@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::pace::{Leave, Pacer};
 use crate::retry::{Class, Decision, Tries, classify};
+use crate::sigma::client::form_encoded;
 use crate::sigma::{Answer, AttemptError, Client, Request, Token};
 use crate::stop::Stop;
 
@@ -197,19 +198,27 @@ impl Gateway {
         &self.pacer
     }
 
-    /// A server's text without what nobody may see, should the server repeat it.
-    #[must_use]
-    pub fn without_secrets(&self, text: &str) -> String {
-        const HIDDEN: &str = "[hidden]";
-        let mut text = text.replace(self.credentials.secret.expose_secret(), HIDDEN);
-        if let Some(bearer) = self.current()
-            && let Some(token) = bearer
-                .header
-                .to_str()
-                .ok()
-                .and_then(|h| h.strip_prefix("Bearer "))
-        {
-            text = text.replace(token, HIDDEN);
+    /// One attempt. Its error holds nothing that nobody may see, should the server repeat it.
+    async fn attempt(
+        &self,
+        request: Request<'_>,
+        bearer: &HeaderValue,
+    ) -> Result<Answer, AttemptError> {
+        let result = self.client.attempt(request, bearer).await;
+        result.map_err(|error| {
+            let token = bearer.to_str().ok().and_then(|h| h.strip_prefix("Bearer "));
+            error.presentable(|text| self.without_secrets(text, token))
+        })
+    }
+
+    fn without_secrets(&self, text: &str, token: Option<&str>) -> String {
+        let secret = self.credentials.secret.expose_secret();
+        let sent = form_encoded(secret);
+        let mut text = text.to_owned();
+        for hidden in [Some(secret), Some(&*sent), token].into_iter().flatten() {
+            if text.contains(hidden) {
+                text = text.replace(hidden, "[hidden]");
+            }
         }
         text
     }
@@ -232,7 +241,7 @@ impl Gateway {
             };
             let (bearer, leave) =
                 waited.map_err(|cause| failure(cause, attempts, may_be_applied))?;
-            let result = self.client.attempt(request, &bearer.header).await;
+            let result = self.attempt(request, &bearer.header).await;
             self.tell(
                 leave,
                 result.as_ref().map(|answer| answer.status),
@@ -243,7 +252,7 @@ impl Gateway {
                 Ok(answer) => return Ok(Reply { answer, attempts }),
                 Err(error) => error,
             };
-            tracing::debug!(request = request.name(), attempt = attempts, error = %self.without_secrets(&error.to_string()), "attempt failed");
+            tracing::debug!(request = request.name(), attempt = attempts, %error, "attempt failed");
             may_be_applied |= error.may_be_applied();
             let class = classify(&error, request.is_update());
             if class == Class::Unauthorized && fresh_tokens < FRESH_TOKENS {
@@ -282,7 +291,7 @@ impl Gateway {
                 .await
                 .map_err(|cause| failure(cause, 0, false))?;
             let leave = self.pacer.turn().await;
-            let result = self.client.attempt(request, &bearer.header).await;
+            let result = self.attempt(request, &bearer.header).await;
             self.tell(leave, result.as_ref().map(|answer| answer.status), false);
             result
                 .map(|answer| Reply {
@@ -367,7 +376,8 @@ impl Gateway {
             let result = self
                 .client
                 .token(&self.credentials.id, &self.credentials.secret)
-                .await;
+                .await
+                .map_err(|error| error.presentable(|text| self.without_secrets(text, None)));
             self.tell(leave, result.as_ref().map(|_| 200), again);
             let error = match result {
                 Ok(token) => {

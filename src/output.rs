@@ -50,6 +50,20 @@ impl<T: fmt::Display> fmt::Display for Lines<T> {
     }
 }
 
+/// JSON made fit for a terminal: what [`Plain`] escapes stands in strings alone there, where JSON has escapes for it.
+#[must_use]
+pub fn plain_json(lines: &str) -> String {
+    let mut plain = String::with_capacity(lines.len());
+    for c in lines.chars() {
+        if c != '\n' && is_unsafe(c) {
+            let _ = write!(plain, "\\u{:04x}", u32::from(c));
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
 /// Control characters, other ends of lines, and the marks that reverse the direction of what follows.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
@@ -135,10 +149,22 @@ pub fn has_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Whether stdout may be coloured: it is a terminal, and `NO_COLOR` (no-color.org) is not set.
+/// Whether stdout may be coloured.
 #[must_use]
 pub fn stdout_has_colour() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    io::stdout().is_terminal() && colours_are_wanted()
+}
+
+/// Whether stderr may be coloured.
+#[must_use]
+pub fn stderr_has_colour() -> bool {
+    has_terminal() && colours_are_wanted()
+}
+
+/// `NO_COLOR` (no-color.org) is not set, and the terminal knows more than letters.
+fn colours_are_wanted() -> bool {
+    let variable = |name| std::env::var_os(name).unwrap_or_default();
+    variable("NO_COLOR").is_empty() && variable("TERM") != "dumb"
 }
 
 /// A number with a comma at each thousand.
@@ -190,6 +216,15 @@ mod tests {
             Plain("a\u{1b}[31mb\r\u{202e}ü").to_string(),
             "a\\u{1b}[31mb\\u{d}\\u{202e}ü"
         );
+    }
+
+    #[test]
+    fn json_stays_json() {
+        let text = "a\u{9b}31m\u{7f}\u{202e}b";
+        let plain = plain_json(&format!("{{\"m\":\"{text}\"}}\n"));
+        assert_eq!(plain, "{\"m\":\"a\\u009b31m\\u007f\\u202eb\"}\n");
+        let value: serde_json::Value = serde_json::from_str(&plain).expect("JSON");
+        assert_eq!(value.get("m").and_then(|m| m.as_str()), Some(text));
     }
 
     #[test]

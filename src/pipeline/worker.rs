@@ -214,10 +214,7 @@ impl Worker {
             Cause::Attempt(error) => {
                 let message =
                     format!("the member can't be looked up, and nothing was sent: {error}");
-                let mut settled = Settled::new(
-                    Outcome::Failed,
-                    Some(self.gateway.without_secrets(&message).into()),
-                );
+                let mut settled = Settled::new(Outcome::Failed, Some(message.into()));
                 settled.status = failure.cause.status();
                 settled.end()
             }
@@ -225,7 +222,7 @@ impl Worker {
     }
 
     fn sign_in_failed(&self, cause: &Cause) {
-        tracing::error!(error = %self.gateway.without_secrets(&cause.to_string()), "the run stops");
+        tracing::error!(error = %cause, "the run stops");
         self.stop.raise(StopReason::SignIn);
     }
 
@@ -350,11 +347,7 @@ impl Worker {
         result: Result<Reply, Failure>,
     ) -> End {
         let settled = |outcome, status, attempts, message: Option<String>| {
-            let mut settled = Settled::new(
-                outcome,
-                message.map(|m| self.gateway.without_secrets(&m).into()),
-            )
-            .of(member);
+            let mut settled = Settled::new(outcome, message.map(Into::into)).of(member);
             settled.status = status;
             settled.attempts = attempts;
             settled.changes = Arc::clone(changes);

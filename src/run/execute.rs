@@ -221,7 +221,7 @@ async fn sign_in(gateway: &Gateway, host: &str) -> Result<Identity, RunError> {
         Ok(reply) => return Ok(Identity::parse(&reply.answer.body).unwrap_or_default()),
         Err(failure) => failure,
     };
-    let why = gateway.without_secrets(&failure.cause.to_string());
+    let why = failure.cause.to_string();
     let remedy = remedy(&failure.cause);
     match failure.cause {
         Cause::Stopped => Ok(Identity::default()),

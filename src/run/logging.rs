@@ -1,5 +1,6 @@
 //! The log: who may write to it, where it goes, and nothing in it that a terminal would obey.
 
+use std::io::{self, Write};
 use std::sync::Mutex;
 
 use tracing_subscriber::field::MakeExt;
@@ -9,7 +10,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::RunError;
-use crate::output::{Output, Plain, has_terminal};
+use crate::output::{Output, Plain, plain_json, stderr_has_colour};
 use crate::settings::{LogFormat, Settings};
 
 pub(super) fn init(settings: &Settings, output: &Output) -> Result<(), RunError> {
@@ -17,8 +18,7 @@ pub(super) fn init(settings: &Settings, output: &Output) -> Result<(), RunError>
     // Only this tool's own events: those of HTTP libraries hold URLs, and URLs hold emails.
     let targets = Targets::new().with_target("sigma_bulk", level);
     let registry = tracing_subscriber::registry().with(targets);
-    // What a server says may stand in any field: its control characters could move the cursor or forge a line. (JSON has
-    // escapes of its own.)
+    // What a server says may stand in any field: its control characters could move the cursor or forge a line.
     let fields = debug_fn(|writer, field, value| {
         let value = format!("{value:?}");
         match field.name() {
@@ -40,24 +40,49 @@ pub(super) fn init(settings: &Settings, output: &Output) -> Result<(), RunError>
                     path.display()
                 ))
             })?;
-            let layer = layer.with_writer(Mutex::new(file)).with_ansi(false);
+            let layer = layer.with_ansi(false);
             match settings.log_format {
-                LogFormat::Text => registry.with(layer.fmt_fields(fields)).init(),
-                LogFormat::Json => registry.with(layer.json()).init(),
+                LogFormat::Text => registry
+                    .with(layer.with_writer(Mutex::new(file)).fmt_fields(fields))
+                    .init(),
+                LogFormat::Json => registry
+                    .with(layer.with_writer(Mutex::new(JsonLines(file))).json())
+                    .init(),
             }
         }
         None => {
             let output = output.clone();
-            let colour =
-                has_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            let layer = layer.with_writer(move || output.clone()).with_ansi(colour);
+            let layer = layer.with_ansi(stderr_has_colour());
             match settings.log_format {
                 LogFormat::Text => registry
-                    .with(layer.fmt_fields(fields).without_time().with_target(false))
+                    .with(
+                        layer
+                            .with_writer(move || output.clone())
+                            .fmt_fields(fields)
+                            .without_time()
+                            .with_target(false),
+                    )
                     .init(),
-                LogFormat::Json => registry.with(layer.json()).init(),
+                LogFormat::Json => registry
+                    .with(layer.with_writer(move || JsonLines(output.clone())).json())
+                    .init(),
             }
         }
     }
     Ok(())
+}
+
+/// JSON lines, whose writer escapes no more than JSON must. Each write is one whole event.
+struct JsonLines<W>(W);
+
+impl<W: Write> Write for JsonLines<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let lines = plain_json(&String::from_utf8_lossy(bytes));
+        self.0.write_all(lines.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }

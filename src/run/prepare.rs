@@ -97,7 +97,7 @@ impl Preparing<'_> {
     }
 
     fn not_listed(&self, error: &LookupError) -> RunError {
-        let message = self.gateway.without_secrets(&error.to_string());
+        let message = error.to_string();
         match error {
             LookupError::List(Cause::SignIn(_)) | LookupError::Each(Cause::SignIn(_)) => {
                 RunError::SignIn {
@@ -123,8 +123,7 @@ impl Preparing<'_> {
             {
                 Ok(reply) => reply,
                 Err(failure) => {
-                    let cause = self.gateway.without_secrets(&failure.cause.to_string());
-                    tracing::info!(%cause, "account types are not checked beforehand");
+                    tracing::info!(cause = %failure.cause, "account types are not checked beforehand");
                     return None;
                 }
             };
@@ -144,10 +143,7 @@ impl Preparing<'_> {
             let mut of_member: BTreeMap<Box<str>, Vec<_>> = BTreeMap::new();
             for claim in claims {
                 let found = self.lookup.email(&claim.email).await;
-                let found = found.map_err(|failure| {
-                    let cause = failure.cause.to_string();
-                    RunError::Api(self.gateway.without_secrets(&cause))
-                })?;
+                let found = found.map_err(|failure| RunError::Api(failure.cause.to_string()))?;
                 if let Found::One(member) = found {
                     of_member.entry(member.id).or_default().push(claim);
                 }

@@ -366,6 +366,17 @@ impl Client {
     }
 }
 
+/// A value as it stands in the form that asks for a token.
+#[must_use]
+pub fn form_encoded(value: &str) -> String {
+    let form = Url::parse_with_params("form:", [("", value)]);
+    let encoded = form.as_ref().ok().and_then(Url::query);
+    encoded
+        .and_then(|query| query.strip_prefix('='))
+        .unwrap_or(value)
+        .to_owned()
+}
+
 /// `base` with `path` behind its own.
 fn below(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
@@ -467,6 +478,11 @@ mod tests {
             }),
             "https://h.example/prefix/v2/members?includeArchived=true&includeInactive=true&email=a%2Bb%40x.org"
         );
+    }
+
+    #[test]
+    fn a_secret_is_encoded_as_in_the_form() {
+        assert_eq!(form_encoded("a b/+=ü"), "a+b%2F%2B%3D%C3%BC");
     }
 
     #[test]

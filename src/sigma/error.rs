@@ -68,7 +68,39 @@ pub enum AttemptError {
     Request(String),
 }
 
+/// The longest text of the API that a message holds, in characters.
+const MAX_TEXT: usize = 300;
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(MAX_TEXT) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+    }
+}
+
 impl AttemptError {
+    /// The same, fit for a message: `clean` has seen all that was written by others, and what is long is cut. In this
+    /// order, for half of what `clean` takes away would be left of it at the cut.
+    #[must_use]
+    pub fn presentable(mut self, clean: impl Fn(&str) -> String) -> Self {
+        let fit = |text: &str| cut(&clean(text));
+        match &mut self {
+            Self::Status(error) => {
+                error.message = fit(&error.message).into();
+                for text in [&mut error.code, &mut error.request_id] {
+                    *text = text.as_deref().map(|text| fit(text).into());
+                }
+            }
+            Self::Connect(text)
+            | Self::Certificate(text)
+            | Self::Lost(text)
+            | Self::Unreadable { what: text, .. }
+            | Self::Request(text) => *text = fit(text),
+            Self::Timeout(_) => {}
+        }
+        self
+    }
+
     /// The HTTP status, if there was one.
     #[must_use]
     pub const fn status(&self) -> Option<u16> {

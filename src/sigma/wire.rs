@@ -253,10 +253,7 @@ struct WireError {
     request_id: Option<serde_json::Value>,
 }
 
-/// The longest message of the API that is kept.
-const MAX_MESSAGE: usize = 300;
-
-/// Reads the body of an answer that is not 2xx; anything may stand there.
+/// Reads the body of an answer that is not 2xx; anything may stand there, in any length.
 pub(super) fn parse_error(
     status: u16,
     body: &[u8],
@@ -264,9 +261,9 @@ pub(super) fn parse_error(
 ) -> ApiError {
     let wire: WireError = serde_json::from_slice(body).unwrap_or_default();
     let text = |value: Option<serde_json::Value>| match value? {
-        serde_json::Value::String(text) => Some(cut(text.trim()).into_boxed_str()),
+        serde_json::Value::String(text) => Some(text.trim().into()),
         serde_json::Value::Null => None,
-        other => Some(cut(&other.to_string()).into_boxed_str()),
+        other => Some(other.to_string().into_boxed_str()),
     };
     if (300..400).contains(&status) {
         return ApiError {
@@ -300,7 +297,7 @@ fn describe(status: u16, body: &[u8]) -> String {
         .and_then(|start| Some((start + 7, start + lower.get(start..)?.find("</title>")?)))
         && let Some(title) = text.get(start..end)
     {
-        return format!("(an HTML page: {})", cut(title.trim()));
+        return format!("(an HTML page: {})", title.trim());
     }
     if lower.contains("<html") {
         return "(an HTML page)".to_owned();
@@ -309,13 +306,6 @@ fn describe(status: u16, body: &[u8]) -> String {
         .ok()
         .and_then(|s| s.canonical_reason());
     reason.unwrap_or("(no message)").to_owned()
-}
-
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(MAX_MESSAGE) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-    }
 }
 
 /// The body of an update.

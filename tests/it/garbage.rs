@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sigma_bulk::sandbox::{Endpoint, Faults};
 
-use crate::harness::{Api, Bench};
+use crate::harness::{Api, Bench, Ran};
 
 const CSV: &str = "Email,First Name\nuser1@x.org,A\n";
 
@@ -176,7 +176,7 @@ fn control_characters_from_a_server_or_a_file_are_not_printed() {
 #[test]
 fn the_log_shows_a_servers_control_characters_as_escapes() {
     // The harness looks for them in all that is printed. The first is a warning, the other is seen when looking closely.
-    const EVIL: &str = r#"{"message":"\u001b[2J\u001b[31mforged\nline"}"#;
+    const EVIL: &str = r#"{"message":"\u001b[2J\u009b31m\u007f\u202eforged\nline"}"#;
     let forbidden = || async { (axum::http::StatusCode::FORBIDDEN, EVIL) };
     let router = axum::Router::new()
         .route("/v2/auth/token", axum::routing::post(|| async { TOKEN }))
@@ -253,6 +253,55 @@ impl Scripted {
             "a message says why"
         );
         (ran.code, outcome)
+    }
+}
+
+#[test]
+fn what_a_server_repeats_of_the_secret_and_of_the_token_is_hidden() {
+    use axum::http::StatusCode;
+    const TOKEN_OF_IT: &str = "a-token-that-nobody-may-see";
+    let secret = "s/e+c r=t";
+    let token = format!(r#"{{"access_token":"{TOKEN_OF_IT}","expires_in":3600}}"#);
+    // Near the place where a long message is cut, so that a part of it could be left.
+    let message = |what: &str| format!(r#"{{"message":"{}{what}{what}"}}"#, "z".repeat(290));
+    let says = |body: String| {
+        axum::Router::new()
+            .route(
+                "/v2/auth/token",
+                axum::routing::post({
+                    let token = token.clone();
+                    || async { token }
+                }),
+            )
+            .route("/v2.1/members", axum::routing::get(|| async { LIST }))
+            .fallback(move || async { (StatusCode::BAD_REQUEST, body) })
+    };
+    let form = |body: String| async move {
+        let body = format!(r#"{{"message":"I got {body}"}}"#);
+        (StatusCode::BAD_REQUEST, body)
+    };
+    let echo = axum::Router::new().route("/v2/auth/token", axum::routing::post(form));
+    let router = [
+        (says(message(secret)), "[hid"),
+        (says(message(TOKEN_OF_IT)), "[hid"),
+        (echo, "client_secret=[hidden]"),
+    ];
+    for (router, shown) in router {
+        let server = Scripted::serve(router);
+        let bench = Bench::new();
+        bench.write("input.csv", CSV);
+        let mut command = bench.command();
+        command.env("SIGMA_CLIENT_SECRET", secret);
+        command.args(bench.update_words(&server.url, &["--log-level", "debug"]));
+        let ran = Ran::of(command.output().unwrap(), &bench);
+        let files = ["results.csv", "failed.csv", "journal.jsonl", "summary.json"];
+        let read = |name: &str| std::fs::read_to_string(bench.path(&format!("run/{name}")));
+        let mut all = ran.stdout + &ran.stderr;
+        all.extend(files.into_iter().filter_map(|name| read(name).ok()));
+        for hidden in ["s/e+", "s%2Fe", "a-tok"] {
+            assert!(!all.contains(hidden), "{hidden} is shown: {all}");
+        }
+        assert!(all.contains(shown), "{all}");
     }
 }
 
