@@ -67,6 +67,10 @@ pub struct Lookup {
     directory: Mutex<Directory>,
     /// Whether the directory holds everybody.
     listed: AtomicBool,
+    /// Whether the listing had entries that can't be read: then nobody is missing for not being in it.
+    incomplete: AtomicBool,
+    /// Held by whoever lists the organization when the run is under way already.
+    late_listing: tokio::sync::Mutex<()>,
     /// Names that were looked up one by one and are to be remembered, those of nobody included.
     settled: Mutex<HashSet<NameId>>,
     /// Members renamed by earlier pieces of this run: the email that each had when the run started.
@@ -96,6 +100,8 @@ impl Lookup {
             preflight,
             directory: Mutex::new(Directory::new(key, fields)),
             listed: AtomicBool::new(false),
+            incomplete: AtomicBool::new(false),
+            late_listing: tokio::sync::Mutex::default(),
             settled: Mutex::default(),
             started_as,
             old_listing: AtomicBool::new(false),
@@ -148,7 +154,10 @@ impl Lookup {
         let folded = [self.preflight.names.text(name)];
         let mut members = Vec::new();
         for spelling in spellings.unwrap_or(&folded) {
-            members.extend(self.ask(spelling).await?);
+            match self.ask(spelling).await? {
+                Some(found) => members.extend(found),
+                None => return self.list_late().await,
+            }
         }
         self.remember(name, &members);
         Ok(())
@@ -165,7 +174,7 @@ impl Lookup {
     /// # Errors
     /// If the API does not tell.
     pub async fn member(&self, key: NameId, row: &Row) -> Result<Found, Failure> {
-        if self.is_listed() {
+        if self.is_listed() && !self.incomplete.load(Ordering::Relaxed) {
             return Ok(lock(&self.directory).find(key, &row.email));
         }
         // A request of its own: on the heap, so that a row of a listed member does not carry it along.
@@ -200,7 +209,12 @@ impl Lookup {
 
     async fn named(&self, name: NameId, spelled: &str) -> Result<Found, Failure> {
         let key = self.preflight.names.text(name);
-        if self.is_listed() || self.is_known(name) {
+        let is_missing = || {
+            self.incomplete.load(Ordering::Relaxed)
+                && !lock(&self.directory).knows(name)
+                && !lock(&self.settled).contains(&name)
+        };
+        if (self.is_listed() && !is_missing()) || self.is_known(name) {
             return Ok(lock(&self.directory).find(name, spelled));
         }
         let asked = if lock(&self.directory).key() == Key::Id {
@@ -208,7 +222,10 @@ impl Lookup {
         } else {
             spelled
         };
-        let members = self.ask(asked).await?;
+        let Some(members) = self.ask(asked).await? else {
+            self.list_late().await?;
+            return Ok(lock(&self.directory).find(name, spelled));
+        };
         if self.preflight.relations.repeated.contains(&name) {
             self.remember(name, &members);
             return Ok(lock(&self.directory).find(name, spelled));
@@ -222,7 +239,7 @@ impl Lookup {
     }
 
     fn is_known(&self, name: NameId) -> bool {
-        lock(&self.settled).contains(&name) || lock(&self.directory).knows(name)
+        lock(&self.directory).knows(name) || lock(&self.settled).contains(&name)
     }
 
     fn remember(&self, name: NameId, members: &[Member]) {
@@ -240,12 +257,12 @@ impl Lookup {
         }
     }
 
-    /// Asks the API for the members who could be meant by an email, or for one by id.
-    async fn ask(&self, key: &str) -> Result<Vec<Member>, Failure> {
+    /// Asks the API for the members who could be meant by an email, or for one by id; nothing if only a listing tells.
+    async fn ask(&self, key: &str) -> Result<Option<Vec<Member>>, Failure> {
         if lock(&self.directory).key() == Key::Id {
             return match self.by_id(key).await {
-                Ok(member) => Ok(vec![member]),
-                Err(failure) if failure.cause.status() == Some(404) => Ok(Vec::new()),
+                Ok(member) => Ok(Some(vec![member])),
+                Err(failure) if failure.cause.status() == Some(404) => Ok(Some(Vec::new())),
                 Err(failure) => Err(failure),
             };
         }
@@ -266,21 +283,23 @@ impl Lookup {
             found.push(self.by_id(id).await?);
         }
         if !found.is_empty() {
-            return Ok(found);
+            return Ok(Some(found));
         }
         // The API's filter is exact, as far as is known. Whoever is not found by it may be spelled otherwise, and
         // more than one may fit: a search tells.
         found = fits(self.all_of(Filter::Email(key)).await?);
+        let mut has_search = true;
         if found.is_empty() {
             found = match self.all_of(Filter::Search(&folded)).await {
                 Ok(members) => fits(members),
-                // The search is deprecated: where there is none, nobody is found by it.
+                // The search is deprecated: where there is none, a listing is left.
                 Err(failure)
                     if matches!(
                         failure.cause.status(),
                         Some(400 | 404 | 405 | 410 | 422 | 501)
                     ) =>
                 {
+                    has_search = false;
                     Vec::new()
                 }
                 Err(failure) => return Err(failure),
@@ -289,7 +308,37 @@ impl Lookup {
         if found.is_empty() && folded != key {
             found = fits(self.all_of(Filter::Email(&folded)).await?);
         }
-        Ok(found)
+        Ok(Some(found).filter(|found| has_search || !found.is_empty()))
+    }
+
+    /// Lists the organization after all, once: somebody may be spelled otherwise, and nothing else tells.
+    async fn list_late(&self) -> Result<(), Failure> {
+        let _listing = self.late_listing.lock().await;
+        if self.is_listed() {
+            return Ok(());
+        }
+        tracing::info!(
+            "the API has no search: the organization is listed to find who is spelled otherwise"
+        );
+        match self.list(false).await {
+            Ok(_) => {
+                self.listed.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(LookupError::List(cause) | LookupError::Each(cause)) => Err(Failure {
+                cause,
+                attempts: 1,
+                may_be_applied: false,
+            }),
+            Err(error) => Err(Failure {
+                cause: Cause::Attempt(AttemptError::Unreadable {
+                    status: 200,
+                    what: error.to_string(),
+                }),
+                attempts: 1,
+                may_be_applied: false,
+            }),
+        }
     }
 
     async fn by_id(&self, id: &str) -> Result<Member, Failure> {
@@ -377,9 +426,26 @@ impl Lookup {
             })?;
             progress.members += page.members.len() as u64;
             progress.total = page.total.or(progress.total);
+            if page.unreadable > 0 {
+                tracing::warn!(
+                    page = progress.pages,
+                    entries = page.unreadable,
+                    "entries of the listing can't be read as members"
+                );
+                self.incomplete.store(true, Ordering::Relaxed);
+            }
             {
                 let mut directory = lock(&self.directory);
+                let settled = lock(&self.settled);
                 for member in &page.members {
+                    // Who was looked up before the run changed anything is known better.
+                    if !settled.is_empty()
+                        && (self.preflight.names)
+                            .find(&fold(self.first_email(member)))
+                            .is_some_and(|name| settled.contains(&name))
+                    {
+                        continue;
+                    }
                     if directory.insert(&self.preflight.names, self.first_email(member), member) {
                         progress.found += 1;
                     }

@@ -94,6 +94,8 @@ pub struct Config {
     /// Whether `/v2/members` without a `limit` answers everybody in a bare array, as older
     /// organizations do.
     pub bare_array: bool,
+    /// Whether a listing takes the deprecated `search`; 400 otherwise.
+    pub search: bool,
     /// Whether there is `GET /v2/members/{id}`; 404 otherwise.
     pub get_member: bool,
     /// Whether `isArchived` and `isInactive` are left out when false.
@@ -122,6 +124,7 @@ impl Default for Config {
             v2_1: true,
             total: true,
             bare_array: false,
+            search: true,
             get_member: true,
             omit_false: false,
             own_email: OWN_EMAIL.to_owned(),

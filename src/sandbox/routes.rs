@@ -623,6 +623,9 @@ fn list(app: &App, query: ListQueryOr, v2_1: bool) -> Result<Answer, Refusal> {
     if query.email.is_some() && query.search.is_some() {
         return Err(Refusal::invalid("email and search can't go together"));
     }
+    if query.search.is_some() && !app.config.search {
+        return Err(Refusal::invalid("there is no search any more"));
+    }
     let filter = Filter {
         email: query.email.as_deref(),
         search: query.search.as_deref(),

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::error::ApiError;
 use crate::change::{Change, Field, Member, Value, Values};
@@ -72,8 +73,39 @@ struct WireMember<'a> {
     member_type: Option<Text<'a>>,
     #[serde(borrow)]
     user_kind: Option<Text<'a>>,
+    #[serde(default, deserialize_with = "flag")]
     is_archived: Option<bool>,
+    #[serde(default, deserialize_with = "flag")]
     is_inactive: Option<bool>,
+}
+
+/// A boolean, which some servers write as text or as 0 and 1.
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    struct FlagVisitor;
+    impl Visitor<'_> for FlagVisitor {
+        type Value = Option<bool>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("true or false")
+        }
+        fn visit_bool<E: de::Error>(self, flag: bool) -> Result<Self::Value, E> {
+            Ok(Some(flag))
+        }
+        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+            match number {
+                0 | 1 => Ok(Some(number == 1)),
+                _ => Err(E::invalid_value(de::Unexpected::Unsigned(number), &self)),
+            }
+        }
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            let folded = text.to_ascii_lowercase();
+            (folded.parse().map(Some))
+                .map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+        }
+    }
+    deserializer.deserialize_any(FlagVisitor)
 }
 
 impl From<WireMember<'_>> for Member {
@@ -110,6 +142,19 @@ struct WirePage<'a> {
     entries: Vec<WireMember<'a>>,
     #[serde(borrow)]
     next_page: Option<Text<'a>>,
+    #[serde(default, deserialize_with = "count")]
+    total: Option<u64>,
+}
+
+/// A page whose entries are looked at one by one.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawPage<'a> {
+    #[serde(borrow)]
+    entries: Vec<&'a RawValue>,
+    #[serde(borrow)]
+    next_page: Option<Text<'a>>,
+    #[serde(default, deserialize_with = "count")]
     total: Option<u64>,
 }
 
@@ -122,32 +167,64 @@ pub struct Page {
     pub next: Option<String>,
     /// How many members there are in all, if the API tells.
     pub total: Option<u64>,
+    /// How many entries can't be read as members.
+    pub unreadable: usize,
 }
 
 impl Page {
-    /// Reads a page, or the bare array that older organizations answer.
+    /// Reads a page, or the bare array that older organizations answer. One entry that is no member does not make the
+    /// others unreadable.
     ///
     /// # Errors
-    /// If it is neither.
+    /// If it is neither, or none of its entries is a member.
     pub fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
-        let wire = if body.trim_ascii_start().starts_with(b"[") {
-            WirePage {
-                entries: from_json(body)?,
+        let is_array = without_mark(body).trim_ascii_start().starts_with(b"[");
+        let wire = if is_array {
+            from_json(body).map(|entries| WirePage {
+                entries,
+                next_page: None,
+                total: None,
+            })
+        } else {
+            from_json(body)
+        };
+        let wire: WirePage<'_> = match wire {
+            Ok(wire) => wire,
+            Err(error) => return Self::salvage(body, is_array).ok_or(error),
+        };
+        Ok(Self {
+            members: wire.entries.into_iter().map(Member::from).collect(),
+            next: cursor(wire.next_page),
+            total: wire.total,
+            unreadable: 0,
+        })
+    }
+
+    fn salvage(body: &[u8], is_array: bool) -> Option<Self> {
+        let raw: RawPage<'_> = if is_array {
+            RawPage {
+                entries: from_json(body).ok()?,
                 next_page: None,
                 total: None,
             }
         } else {
-            from_json(body)?
+            from_json(body).ok()?
         };
-        Ok(Self {
-            members: wire.entries.into_iter().map(Member::from).collect(),
-            next: wire
-                .next_page
-                .map(|text| text.0.into_owned())
-                .filter(|next| !next.is_empty()),
-            total: wire.total,
+        let readable = |entry: &&RawValue| parse_member(entry.get().as_bytes()).ok();
+        let members: Vec<Member> = raw.entries.iter().filter_map(readable).collect();
+        (!members.is_empty()).then(|| Self {
+            unreadable: raw.entries.len() - members.len(),
+            members,
+            next: cursor(raw.next_page),
+            total: raw.total,
         })
     }
+}
+
+/// The cursor of the next page; at the end it is absent, null or empty.
+fn cursor(text: Option<Text<'_>>) -> Option<String> {
+    text.map(|text| text.0.into_owned())
+        .filter(|next| !next.is_empty())
 }
 
 /// Reads the member that the API returned.
@@ -172,6 +249,11 @@ impl Token {
     pub(super) fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
         from_json(body)
     }
+}
+
+/// A count that is told for convenience: anything else is as good as nothing.
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Ok(serde_json::Value::deserialize(deserializer)?.as_u64())
 }
 
 /// A number, which some servers write as a string. Anything else is as good as nothing: it is no reason not to sign in.
@@ -241,8 +323,13 @@ impl TypesPage {
     }
 }
 
+/// JSON has no byte order mark, and some servers write one.
+fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body)
+}
+
 fn from_json<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, UnreadableBody> {
-    serde_json::from_slice(body).map_err(|error| UnreadableBody::json(&error))
+    serde_json::from_slice(without_mark(body)).map_err(|error| UnreadableBody::json(&error))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -324,6 +411,39 @@ impl Serialize for UpdateBody<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_entry_that_is_no_member_does_not_hide_the_others() {
+        let member = |id: &str, archived: &str| {
+            format!(r#"{{"memberId":"{id}","email":"e","isArchived":{archived}}}"#)
+        };
+        let archived = |flag: &str| {
+            let body = format!("\u{feff}[{}]", member("a", flag));
+            let page = Page::parse(body.as_bytes()).expect("a page");
+            page.members[0].values.is_true(Field::IsArchived)
+        };
+        assert_eq!(
+            ["true", "\"TRUE\"", "1", "false", "\"false\"", "0", "null"].map(archived),
+            [true, true, true, false, false, false, false]
+        );
+        let odd = [
+            "null",
+            "7",
+            "{}",
+            &member("c", "\"maybe\""),
+            &member("d", "2"),
+        ]
+        .join(",");
+        let body = format!(
+            r#"{{"entries":[{},{odd}],"nextPage":"n","total":"many"}}"#,
+            member("a", "true")
+        );
+        let page = Page::parse(body.as_bytes()).expect("a page");
+        assert_eq!((page.members.len(), page.unreadable), (1, 5));
+        assert_eq!((page.next.as_deref(), page.total), (Some("n"), None));
+        Page::parse(format!("[{odd}]").as_bytes()).expect_err("none of them is one");
+        assert_eq!(Page::parse(b"[]").expect("a page").unreadable, 0);
+    }
 
     #[test]
     fn a_tokens_life_is_read_however_it_is_written() {

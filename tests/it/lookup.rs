@@ -233,3 +233,29 @@ fn a_plan_finds_members_by_their_ids() {
         assert_eq!(api.member("user2@x.org").first_name, "B", "{mode}");
     }
 }
+
+#[test]
+fn where_there_is_no_search_the_organization_is_listed_once_for_those_who_are_spelled_otherwise() {
+    let mixed = |n: usize| Member {
+        email: format!("User{n}@X.org"),
+        ..user(n)
+    };
+    let api = Api::start(Config {
+        population: Population::Members((1..=30).map(mixed).chain([user(31)]).collect()),
+        search: false,
+        ..Config::default()
+    });
+    let bench = Bench::new();
+    // The second row names nobody: it never sees the first one's rename, though the listing comes after it.
+    let csv = "Email,First Name,New Email\nuser31@x.org,A,new@x.org\nnew@x.org,B,\n\
+               user1@x.org,C,\nUSER2@x.org,D,\nnobody@x.org,E,\n";
+    let more = ["--lookup", "each", "--concurrency", "1"];
+    bench.update(&api, csv, &more).exits(1);
+    assert_eq!(
+        bench.outcomes(),
+        ["updated", "not_found", "updated", "updated", "not_found"]
+    );
+    assert_eq!(api.member("User1@X.org").first_name, "C");
+    let listings = api.stats().requests_to(Endpoint::ListMembers);
+    assert!(listings < 15, "{listings} requests of a listing");
+}
