@@ -30,6 +30,12 @@ pub enum Found {
     Ambiguous(usize),
 }
 
+/// Why a row that fits several members can't be sent.
+#[must_use]
+pub fn ambiguous(members: usize) -> String {
+    format!("{members} members fit this email equally but for its case: spell it as the member's")
+}
+
 /// The members that rows name, as far as they are known.
 #[derive(Debug)]
 pub struct Directory {

@@ -73,6 +73,8 @@ pub struct Finished {
     pub changes: Arc<[Change]>,
     /// Whether an [`Intent`] with these changes was recorded.
     pub recorded: bool,
+    /// Whether the member bears a part of the changes, though the row failed.
+    pub partly: bool,
     /// What a person should know about it.
     pub message: Option<Box<str>>,
 }

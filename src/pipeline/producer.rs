@@ -125,6 +125,7 @@ impl Producer {
             attempts: 0,
             changes: Arc::default(),
             recorded: false,
+            partly: false,
             message: Some(bad.problem),
         };
         self.events.send(Event::Finished(finished)).await.is_ok()

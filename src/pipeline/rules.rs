@@ -6,6 +6,8 @@ use std::collections::{HashMap, HashSet};
 use crate::change::{Change, Field, Member, Value, fold};
 use crate::input::Row;
 
+const PROTECTED: &str = "this member is protected by the configuration (protected)";
+
 /// The rules of one run.
 #[derive(Debug, Default)]
 pub struct Rules {
@@ -42,10 +44,10 @@ impl Rules {
     pub fn set_types(&mut self, names: Vec<String>) {
         let mut types: HashMap<String, Vec<String>> = HashMap::new();
         for name in names {
-            types
-                .entry(fold(&name).into_owned())
-                .or_default()
-                .push(name);
+            let spellings = types.entry(fold(&name).into_owned()).or_default();
+            if !spellings.contains(&name) {
+                spellings.push(name);
+            }
         }
         self.types = Some(types);
     }
@@ -65,24 +67,24 @@ impl Rules {
         if let Some(problem) = self.problems.get(&row.number) {
             return Some(problem.clone());
         }
-        if self.protected.contains(&*fold(&row.email)) {
-            return Some("this member is protected by the configuration (protected)".into());
-        }
-        let (Some(types), Some(Value::Text(wanted))) = (&self.types, row.wants(Field::MemberType))
-        else {
-            return None;
-        };
+        self.protected
+            .contains(&*fold(&row.email))
+            .then(|| PROTECTED.into())
+    }
+
+    /// What is wrong with an account type. A member may have one that is not in use any more, and keep it.
+    #[must_use]
+    pub fn type_problem(&self, wanted: &str) -> Option<Box<str>> {
+        let types = self.types.as_ref()?;
         if types.contains_key(&*fold(wanted)) {
             return None;
         }
         let mut names: Vec<&str> = types.values().flatten().map(String::as_str).collect();
         names.sort_unstable();
+        let names = names.join(", ");
         Some(
-            format!(
-                "Member Type \"{wanted}\" is not in use in this organization; it has {}",
-                names.join(", ")
-            )
-            .into(),
+            format!("Member Type \"{wanted}\" is not in use in this organization; it has {names}")
+                .into(),
         )
     }
 
@@ -90,7 +92,14 @@ impl Rules {
     #[must_use]
     pub fn objection(&self, member: &Member, changes: &[Change]) -> Option<Box<str>> {
         if self.protected.contains(&*fold(member.email())) {
-            return Some("this member is protected by the configuration (protected)".into());
+            return Some(PROTECTED.into());
+        }
+        let new_type = changes
+            .iter()
+            .find(|change| change.field == Field::MemberType)
+            .and_then(|change| change.after.as_text());
+        if let Some(problem) = new_type.and_then(|wanted| self.type_problem(wanted)) {
+            return Some(problem);
         }
         let archives = changes.iter().any(|change| {
             matches!(change.field, Field::IsArchived | Field::IsInactive)

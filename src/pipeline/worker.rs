@@ -10,7 +10,7 @@ use super::limits::Limits;
 use super::rules::Rules;
 use super::{Events, Job};
 use crate::change::{Change, Field, Member, Outcome, Value, diff};
-use crate::directory::Found;
+use crate::directory::{Found, ambiguous};
 use crate::event::{ContentHash, Event, Finished, Intent};
 use crate::gateway::{Cause, Failure, Gateway, Reply};
 use crate::input::{Ask, Row};
@@ -66,7 +66,16 @@ struct Settled {
     attempts: u32,
     changes: Arc<[Change]>,
     recorded: bool,
+    partly: bool,
     message: Option<Box<str>>,
+}
+
+/// What a member shows of changes that were sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Borne {
+    All,
+    Part,
+    None,
 }
 
 impl Settled {
@@ -78,6 +87,7 @@ impl Settled {
             attempts: 0,
             changes: Arc::default(),
             recorded: false,
+            partly: false,
             message,
         }
     }
@@ -140,13 +150,8 @@ impl Worker {
             None => match self.lookup.member(job.key, row).await {
                 Err(failure) => return self.not_looked_up(&failure),
                 Ok(Found::Nobody) => return end(Outcome::NotFound, nobody(row)),
-                Ok(Found::Ambiguous(count)) => {
-                    return end(
-                        Outcome::Invalid,
-                        format!(
-                            "{count} members fit this email equally but for its case: spell it as the member's"
-                        ),
-                    );
+                Ok(Found::Ambiguous(members)) => {
+                    return end(Outcome::Invalid, ambiguous(members));
                 }
                 Ok(Found::One(member)) => member,
             },
@@ -322,7 +327,7 @@ impl Worker {
         if let Some(watch) = watch {
             let right = match &end {
                 End::Outcome(settled) if settled.outcome == Outcome::Updated => {
-                    Box::pin(self.reads_back(&member, &changes)).await == Ok(true)
+                    Box::pin(self.reads_back(&member, &changes)).await == Ok(Borne::All)
                 }
                 _ => false,
             };
@@ -346,100 +351,95 @@ impl Worker {
         changes: &Arc<[Change]>,
         result: Result<Reply, Failure>,
     ) -> End {
-        let settled = |outcome, status, attempts, message: Option<String>| {
+        let (attempts, status) = match &result {
+            Ok(reply) => (reply.attempts, Some(reply.answer.status)),
+            Err(failure) => (failure.attempts, failure.cause.status()),
+        };
+        let settled = |outcome, message: Option<String>| {
             let mut settled = Settled::new(outcome, message.map(Into::into)).of(member);
             settled.status = status;
             settled.attempts = attempts;
             settled.changes = Arc::clone(changes);
             settled.recorded = true;
-            settled.end()
+            settled
         };
         let mut stopped = false;
-        let (status, attempts, reason, answered) = match result {
-            Ok(reply) => {
-                let status = reply.answer.status;
-                match reply.answer.member() {
-                    Ok(now) if now.id == member.id && shows(&now, changes) => {
-                        let unborne = now
-                            .first_unborne(changes)
-                            .map(|change| unborne(&now, change));
-                        let outcome = if unborne.is_some() {
-                            Outcome::Failed
-                        } else {
-                            Outcome::Updated
+        let reason = match result {
+            Ok(reply) => match reply.answer.member() {
+                Ok(now) if now.id == member.id && shows(&now, changes) => {
+                    let first = now.first_unborne(changes);
+                    let message = first.map(|change| unborne(&now, change));
+                    // A flag that the answer leaves out looks like one that is false.
+                    if first.is_some_and(|change| change.after == Value::Flag(true)) {
+                        message.unwrap_or_default()
+                    } else {
+                        let outcome = match message {
+                            Some(_) => Outcome::Failed,
+                            None => Outcome::Updated,
                         };
                         self.lookup.learn(job.key, now);
-                        return settled(outcome, Some(status), reply.attempts, unborne);
+                        return settled(outcome, message).end();
                     }
-                    Ok(_) => (
-                        Some(status),
-                        reply.attempts,
-                        "the answer does not show the values".to_owned(),
-                        true,
-                    ),
-                    Err(error) => (
-                        Some(status),
-                        reply.attempts,
-                        format!("the answer can't be read: {error}"),
-                        true,
-                    ),
                 }
-            }
+                Ok(_) => "the answer does not show the values".to_owned(),
+                Err(error) => format!("the answer can't be read: {error}"),
+            },
             Err(failure) => {
                 if let Cause::SignIn(_) = &failure.cause {
                     self.sign_in_failed(&failure.cause);
                 }
-                let status = failure.cause.status();
                 if !failure.may_be_applied {
                     return match &failure.cause {
-                        Cause::Attempt(error) => settled(
-                            Outcome::Failed,
-                            status,
-                            failure.attempts,
-                            Some(error.to_string()),
-                        ),
+                        Cause::Attempt(error) => {
+                            settled(Outcome::Failed, Some(error.to_string())).end()
+                        }
                         Cause::SignIn(_) | Cause::Stopped => End::Abandoned { recorded: true },
                     };
                 }
                 stopped = !matches!(failure.cause, Cause::Attempt(_));
-                let answered = status.is_some_and(|status| (200..300).contains(&status));
-                (
-                    status,
-                    failure.attempts,
-                    failure.cause.to_string(),
-                    answered,
-                )
+                failure.cause.to_string()
             }
         };
         // It was sent, and what became of it is not known: the member tells. A run that stops has not used its tries
         // up, so that a resume goes on with the row: anew if it was not done, or by looking again.
-        match Box::pin(self.reads_back(member, changes)).await {
-            Ok(false) if stopped => End::Abandoned { recorded: true },
-            Err(_) if stopped => End::Abandoned { recorded: false },
-            Ok(true) => {
-                let message = format!("confirmed by reading the member again ({reason})");
-                settled(Outcome::Updated, status, attempts, Some(message))
+        let borne = Box::pin(self.reads_back(member, changes)).await;
+        match borne {
+            Ok(Borne::None) if stopped => End::Abandoned { recorded: true },
+            Ok(Borne::Part) | Err(_) if stopped => End::Abandoned { recorded: false },
+            Ok(Borne::All) => settled(
+                Outcome::Updated,
+                Some(format!("confirmed by reading the member again ({reason})")),
+            )
+            .end(),
+            Ok(Borne::Part) => Settled {
+                partly: true,
+                ..settled(
+                    Outcome::Failed,
+                    Some(format!("the member bears a part of the values ({reason})")),
+                )
             }
-            Ok(false) if answered => settled(
-                Outcome::Failed,
-                status,
-                attempts,
-                Some(format!("the member does not bear the values ({reason})")),
-            ),
-            Ok(false) => settled(Outcome::Failed, status, attempts, Some(reason)),
+            .end(),
+            Ok(Borne::None) => {
+                let answered = status.is_some_and(|status| (200..300).contains(&status));
+                let message = if answered {
+                    format!("the member does not bear the values ({reason})")
+                } else {
+                    reason
+                };
+                settled(Outcome::Failed, Some(message)).end()
+            }
             Err(why) => settled(
                 Outcome::Unknown,
-                status,
-                attempts,
                 Some(format!(
                     "sent, and nobody can tell whether it was done ({reason}; {why})"
                 )),
-            ),
+            )
+            .end(),
         }
     }
 
-    /// Whether the member, read now, bears the changes; or why that can't be told.
-    async fn reads_back(&self, member: &Member, changes: &[Change]) -> Result<bool, String> {
+    /// What of the changes the member, read now, bears; or why that can't be told.
+    async fn reads_back(&self, member: &Member, changes: &[Change]) -> Result<Borne, String> {
         if !changes.iter().any(Change::is_visible) {
             return Err("the API does not show what was set".to_owned());
         }
@@ -452,7 +452,13 @@ impl Worker {
             .answer
             .member()
             .map_err(|error| format!("reading it again failed: {error}"))?;
-        Ok(now.bears(changes))
+        let mut visible = changes.iter().filter(|change| change.is_visible());
+        Ok(match now.bears(changes) {
+            true => Borne::All,
+            // Whatever differed before and does not now was done.
+            false if visible.any(|change| now.bears(std::slice::from_ref(change))) => Borne::Part,
+            false => Borne::None,
+        })
     }
 }
 
@@ -467,6 +473,7 @@ fn finished(row: &Row, settled: Settled) -> Finished {
         attempts: settled.attempts,
         changes: settled.changes,
         recorded: settled.recorded,
+        partly: settled.partly,
         message: settled.message,
     }
 }

@@ -219,6 +219,7 @@ impl Ledger {
                 member: intent.as_ref().map(|intent| intent.member_id.clone()),
                 status: None,
                 attempts: u32::from(intent.is_some()),
+                partly: false,
                 changes: None,
                 message: Some(message.into()),
             }
@@ -228,7 +229,7 @@ impl Ledger {
             .is_some_and(|status| (200..300).contains(&status));
         let touched = intent.is_some()
             && (matches!(record.outcome, Outcome::Updated | Outcome::Unknown)
-                || (record.outcome == Outcome::Failed && ok));
+                || (record.outcome == Outcome::Failed && (ok || record.partly)));
         let changes = match (&record.changes, intent) {
             (Some(changes), _) => Arc::clone(changes),
             (None, Some(intent)) if touched || record.outcome == Outcome::Failed => intent.changes,

@@ -97,6 +97,9 @@ pub struct OutcomeRecord {
     /// Updates sent.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts: u32,
+    /// Whether the member bears a part of what was sent, though the row failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partly: bool,
     /// What would be sent; what was sent stands in the intent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<Arc<[Change]>>,
@@ -201,6 +204,7 @@ impl From<Finished> for Record {
             member: finished.member_id,
             status: finished.status,
             attempts: finished.attempts,
+            partly: finished.partly,
             changes: Some(finished.changes)
                 .filter(|changes| !finished.recorded && !changes.is_empty()),
             message: finished.message,

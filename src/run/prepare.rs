@@ -1,17 +1,17 @@
 //! What must be known before the first change: the account types, who the rows mean, and whether a person agrees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::jobs::Job;
 use super::{Context, RunError};
-use crate::change::diff;
-use crate::directory::Found;
+use crate::change::{Field, diff};
+use crate::directory::{Found, ambiguous};
 use crate::gateway::{Cause, Gateway};
 use crate::input::relations::contradictions;
-use crate::input::{Ask, Entry, Preflight};
+use crate::input::{Ask, Entry, Preflight, Row};
 use crate::lookup::{Lookup, LookupError};
 use crate::output::{Lines, Plain, count, grouped, is_interactive};
 use crate::pipeline::rules::Rules;
@@ -113,6 +113,8 @@ impl Preparing<'_> {
     async fn account_types(&self) -> Option<Vec<String>> {
         let mut names = Vec::new();
         let mut page: Option<String> = None;
+        // A listing that goes round would never end.
+        let mut been = HashSet::new();
         loop {
             let reply = match self
                 .gateway
@@ -130,10 +132,11 @@ impl Preparing<'_> {
             let (more, next) = TypesPage::parse(&reply.answer.body).ok()?.into_parts();
             let ended = more.is_empty();
             names.extend(more);
-            if ended || next.is_none() || next == page {
+            let Some(next) = next.filter(|next| !ended && !been.contains(next)) else {
                 return Some(names).filter(|names| !names.is_empty());
-            }
-            page = next;
+            };
+            been.insert(next.clone());
+            page = Some(next);
         }
     }
 
@@ -160,7 +163,7 @@ impl Preparing<'_> {
         let mut rows = open_rows(&self.job.head, &self.job.dir)?;
         while let Some((_, entry)) = rows.next_entry()? {
             if let Entry::Row(row) = entry
-                && let Some(problem) = rules.problem(&row)
+                && let Some(problem) = self.problem(rules, &row)
             {
                 return Err(RunError::Refused(format!(
                     "line {} is wrong, and --strict is given: nothing was sent\n  line {0}: {problem}",
@@ -171,6 +174,28 @@ impl Preparing<'_> {
         Ok(())
     }
 
+    /// What is wrong with a row, as far as it is known without a further request.
+    fn problem(&self, rules: &Rules, row: &Row) -> Option<Box<str>> {
+        if let Some(problem) = rules.problem(row) {
+            return Some(problem);
+        }
+        let wanted = match &row.ask {
+            Ask::Wanted(wanted) => wanted,
+            Ask::Planned { .. } => return None,
+        };
+        match self.lookup.known(row) {
+            Some(Found::One(member)) => {
+                let changes = diff(&member, wanted, self.settings.send_unchanged);
+                rules.objection(&member, &changes)
+            }
+            Some(Found::Ambiguous(members)) => Some(ambiguous(members).into()),
+            Some(Found::Nobody) => None,
+            None => wanted
+                .text(Field::MemberType)
+                .and_then(|wanted| rules.type_problem(wanted)),
+        }
+    }
+
     /// What would become of the rows, as far as it is known without a further request.
     fn forecast(&self, rules: &Rules) -> Result<Forecast, RunError> {
         let mut forecast = Forecast::default();
@@ -179,7 +204,7 @@ impl Preparing<'_> {
             let row = match entry {
                 Entry::Row(row)
                     if !self.preflight.relations.problems.contains_key(&row.number)
-                        && rules.problem(&row).is_none() =>
+                        && self.problem(rules, &row).is_none() =>
                 {
                     row
                 }

@@ -372,3 +372,15 @@ fn a_cursor_that_repeats_is_noticed() {
     let answer = Scripted::start([TOKEN, WHOAMI, round, MEMBER, MEMBER]).update("directory");
     assert_eq!(answer, (Some(3), None));
 }
+
+#[test]
+fn a_flag_that_the_answer_leaves_out_is_looked_at_again() {
+    const ARCHIVED: &str = r#"{"memberId":"id1","email":"user1@x.org","isArchived":true}"#;
+    for (read, outcome) in [(ARCHIVED, "updated"), (MEMBER, "failed")] {
+        let server = Scripted::start([TOKEN, WHOAMI, LIST, read, MEMBER]);
+        let bench = Bench::new();
+        bench.write("input.csv", "Email,isArchived\nuser1@x.org,true\n");
+        bench.run(&bench.update_words(&server.url, &[]));
+        assert_eq!(bench.outcomes(), [outcome]);
+    }
+}

@@ -1,8 +1,11 @@
 //! One test for each outcome: what the row is called, what was sent, and what the member holds afterwards.
 
-use sigma_bulk::sandbox::{Endpoint, Faults};
+use std::process::Stdio;
+use std::time::Duration;
 
-use crate::harness::{Api, Bench, user};
+use sigma_bulk::sandbox::{Endpoint, Faults, Member};
+
+use crate::harness::{Api, Bench, Ran, user};
 
 #[test]
 fn updated_when_the_returned_member_bears_the_values() {
@@ -248,4 +251,61 @@ fn not_attempted_when_the_run_stopped_before_the_row() {
         .exits(4);
     assert_eq!(bench.outcomes(), ["failed", "not_attempted"]);
     assert_eq!(bench.summary()["stop"], "failure_limit");
+}
+
+#[test]
+fn what_was_done_in_part_behind_an_error_is_failed_and_can_be_undone() {
+    let latency = Duration::from_millis(300);
+    let faults = Faults {
+        fail_before: 1.0,
+        latency,
+        only: Some(vec![Endpoint::UpdateMember]),
+        ..Faults::default()
+    };
+    let (api, bench) = (Api::with_users(1).faults(faults), Bench::new());
+    bench.write("input.csv", "Email,First Name,Last Name\nuser1@x.org,A,B\n");
+    let url = api.sandbox.url();
+    let mut command = bench.command();
+    command.args(bench.update_words(&url, &["--retries", "0"]));
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    while api.stats().requests_to(Endpoint::UpdateMember) == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // It fails behind the half of its work.
+    api.sandbox
+        .edit("id1", |member| member.first_name = "A".to_owned())
+        .unwrap();
+    Ran::of(child.unwrap().wait_with_output().unwrap(), &bench).exits(1);
+    let line = &bench.results()[0];
+    assert_eq!(line["Outcome"], "failed");
+    assert!(line["Message"].contains("a part of the values"), "{line:?}");
+    assert_eq!(
+        bench.read("run/undo.csv"),
+        "Email,First Name,Last Name\nuser1@x.org,First,Last\n"
+    );
+    api.sandbox.set_faults(Faults::default());
+    bench
+        .run(&["undo", "run", "--rate", "0", "--run-dir", "undo"])
+        .exits(0);
+    assert_eq!(api.member("user1@x.org").first_name, "First");
+}
+
+#[test]
+fn an_account_type_that_is_not_in_use_any_more_may_be_kept() {
+    let old = Member {
+        member_type: "Legacy".to_owned(),
+        ..user(1)
+    };
+    let (api, bench) = (Api::with([old, user(2)]), Bench::new());
+    let csv = "Email,First Name,Member Type\nuser1@x.org,A,legacy\nuser2@x.org,B,legacy\n";
+    bench
+        .update(&api, csv, &["--strict"])
+        .exits(2)
+        .says("line 3");
+    bench.update(&api, csv, &[]).exits(1);
+    assert_eq!(bench.outcomes(), ["updated", "invalid"]);
+    assert_eq!(api.member("user1@x.org").first_name, "A");
 }
