@@ -351,6 +351,17 @@ impl Member {
         self.values.text(Field::Email).unwrap_or_default()
     }
 
+    /// The member as `changes` would leave it.
+    #[must_use]
+    pub fn after(mut self, changes: &[Change]) -> Self {
+        for change in changes {
+            if !change.field.is_write_only() {
+                self.values.set(change.field, Some(change.after.clone()));
+            }
+        }
+        self
+    }
+
     /// Whether the member bears everything that `changes` set and the API shows.
     #[must_use]
     pub fn bears(&self, changes: &[Change]) -> bool {

@@ -3,6 +3,7 @@
 //! What comes from a server or a file is shown without control characters, so that nobody's name can move the
 //! cursor. A closed pipe is noticed and stops the run like a closed terminal.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -85,12 +86,18 @@ impl Output {
 
     /// Writes lines to stderr, above the bar.
     pub fn note(&self, text: impl fmt::Display) {
-        self.write(&mut io::stderr().lock(), format_args!("{text}\n"));
+        let _ = self.write(&mut io::stderr().lock(), format_args!("{text}\n"));
     }
 
     /// Writes text to stdout as it stands.
-    pub fn print(&self, text: impl fmt::Display) {
-        self.write(&mut io::stdout().lock(), format_args!("{text}"));
+    ///
+    /// # Errors
+    /// If that fails, but for a reader who has gone: that is the reader's business.
+    pub fn print(&self, text: impl fmt::Display) -> io::Result<()> {
+        match self.write(&mut io::stdout().lock(), format_args!("{text}")) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Writes a question to stderr and reads the answer.
@@ -98,7 +105,7 @@ impl Output {
     /// # Errors
     /// If the terminal can't be read.
     pub fn ask(&self, question: impl fmt::Display) -> io::Result<String> {
-        self.write(&mut io::stderr().lock(), format_args!("{question} "));
+        self.write(&mut io::stderr().lock(), format_args!("{question} "))?;
         let mut answer = String::new();
         io::stdin().read_line(&mut answer)?;
         Ok(answer.trim().to_owned())
@@ -110,7 +117,7 @@ impl Output {
         self.closed.load(Ordering::Relaxed)
     }
 
-    fn write(&self, stream: &mut dyn Write, text: fmt::Arguments<'_>) {
+    fn write(&self, stream: &mut dyn Write, text: fmt::Arguments<'_>) -> io::Result<()> {
         let mut write = || stream.write_fmt(text).and_then(|()| stream.flush());
         let bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
         let result = match &*bar {
@@ -121,6 +128,7 @@ impl Output {
         if result.is_err() {
             self.closed.store(true, Ordering::Relaxed);
         }
+        result
     }
 }
 
@@ -128,7 +136,7 @@ impl Output {
 impl io::Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
-        Self::write(self, &mut io::stderr().lock(), format_args!("{text}"));
+        Self::write(self, &mut io::stderr().lock(), format_args!("{text}"))?;
         Ok(bytes.len())
     }
 
@@ -165,6 +173,16 @@ pub fn stderr_has_colour() -> bool {
 fn colours_are_wanted() -> bool {
     let variable = |name| std::env::var_os(name).unwrap_or_default();
     variable("NO_COLOR").is_empty() && variable("TERM") != "dumb"
+}
+
+/// A value as a message shows it: long ones are cut.
+#[must_use]
+pub fn shortened(value: &str) -> Cow<'_, str> {
+    const MOST: usize = 60;
+    match value.char_indices().nth(MOST) {
+        None => Cow::Borrowed(value),
+        Some((end, _)) => Cow::Owned(format!("{}…", value.get(..end).unwrap_or_default())),
+    }
 }
 
 /// A number with a comma at each thousand.

@@ -12,7 +12,7 @@ use csv::{ByteRecord, ReaderBuilder};
 use super::lines::{LineReader, ends_inside};
 use super::{Ask, BadRow, Entry, InputError, Row};
 use crate::change::{Field, Kind, MAX_EMAIL, Value, Values, is_email};
-use crate::output::Plain;
+use crate::output::{Plain, shortened};
 
 /// The column that names the member.
 const EMAIL: &str = "Email";
@@ -528,14 +528,14 @@ fn parse_value(field: Field, value: &str) -> Result<Value, String> {
                 Err(format!(
                     "{} is \"{}\": write true or false, or leave it blank",
                     field.column(),
-                    shorten(value)
+                    shortened(value)
                 ))
             }
         }
         Field::Email if !is_email(value) => Err(format!(
             "{} is \"{}\", which is no email address",
             field.column(),
-            shorten(value)
+            shortened(value)
         )),
         Field::UserKind => USER_KINDS
             .into_iter()
@@ -544,19 +544,10 @@ fn parse_value(field: Field, value: &str) -> Result<Value, String> {
             .ok_or_else(|| {
                 format!(
                     "userKind is \"{}\": write {}, or leave it blank",
-                    shorten(value),
+                    shortened(value),
                     USER_KINDS.join(", ")
                 )
             }),
         _ => Ok(Value::text(value)),
-    }
-}
-
-/// A value as a message shows it: long ones are cut.
-fn shorten(value: &str) -> String {
-    const MOST: usize = 60;
-    match value.char_indices().nth(MOST) {
-        None => value.to_owned(),
-        Some((end, _)) => format!("{}…", value.get(..end).unwrap_or_default()),
     }
 }

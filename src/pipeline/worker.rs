@@ -170,6 +170,8 @@ impl Worker {
         }
         if self.options.dry_run {
             let mut settled = Settled::new(Outcome::WouldUpdate, None).of(&member);
+            // Further rows of the member find it as this one would leave it.
+            self.lookup.learn(job.key, member.after(&changes));
             settled.changes = changes.into();
             return settled.end();
         }

@@ -187,6 +187,13 @@ impl Ledger {
         self.extent
     }
 
+    /// What the last piece of the run has sent, if more is known of that than could be recorded.
+    pub fn set_sent(&mut self, sent: Sent) {
+        if let Some(last) = self.sent.last_mut() {
+            *last = sent;
+        }
+    }
+
     /// The row's end.
     fn row_end(&mut self, row: u32) -> Result<RowEnd, JournalError> {
         let state = self.states.get(index(row)).copied().unwrap_or_default();

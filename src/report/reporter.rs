@@ -15,7 +15,7 @@ use super::progress::{Progress, Vitals};
 use crate::change::Outcome;
 use crate::event::{Event, Finished};
 use crate::gateway::Gateway;
-use crate::output::{Output, Plain};
+use crate::output::{Output, Plain, shortened};
 use crate::stop::{Stop, StopReason};
 
 /// Failures that are shown as they happen.
@@ -62,6 +62,8 @@ pub struct Told {
     pub journal: Journal,
     /// The dry run's preview.
     pub preview: Preview,
+    /// What was sent, also if that could not be recorded.
+    pub sent: Option<Sent>,
     /// Why something could not be recorded.
     pub trouble: Option<std::io::Error>,
 }
@@ -73,6 +75,7 @@ impl Told {
         Self {
             journal,
             preview: Preview::default(),
+            sent: None,
             trouble: None,
         }
     }
@@ -132,10 +135,11 @@ impl Reporter {
         {
             self.give_up(&mut trouble, error);
         }
+        let sent = self.sent();
         if trouble.is_none()
             && let Err(error) = self
                 .journal
-                .add(&Record::Sent(self.sent()))
+                .add(&Record::Sent(sent.clone()))
                 .and_then(|()| self.journal.finish())
         {
             self.give_up(&mut trouble, error);
@@ -150,6 +154,7 @@ impl Reporter {
         Told {
             journal: self.journal,
             preview: self.preview,
+            sent: Some(sent),
             trouble,
         }
     }
@@ -256,7 +261,9 @@ impl Reporter {
         };
         let line = format!(
             "{:13} line {}  {}  {changes}{gap}{message}",
-            row.outcome, row.line, row.email
+            row.outcome,
+            row.line,
+            shortened(&row.email)
         );
         self.output.note(Plain(line.trim_end()));
     }

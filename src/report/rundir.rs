@@ -36,11 +36,11 @@ pub enum RunDirError {
 }
 
 impl RunDir {
-    /// Makes a new one.
+    /// Makes a new one. `source` is the input, if that is a file.
     ///
     /// # Errors
-    /// If it holds a run, or can't be made.
-    pub fn create(path: &Path) -> Result<Self, RunDirError> {
+    /// If it holds a run or somebody's own files, or can't be made.
+    pub fn create(path: &Path, source: Option<&Path>) -> Result<Self, RunDirError> {
         let dir = Self {
             path: path.to_owned(),
             _claim: None,
@@ -50,18 +50,21 @@ impl RunDir {
         builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        let made = builder.create(path);
-        #[cfg(unix)]
-        let made = made.and_then(|()| {
-            use std::os::unix::fs::PermissionsExt;
-            // One that was there already may be open to others.
-            fs::set_permissions(path, fs::Permissions::from_mode(0o700))
-        });
-        made.map_err(|source| dir.error(source))?;
+        builder.create(path).map_err(|source| dir.error(source))?;
         let claim = dir.claim()?;
         // Whoever held it until now may have left a run.
         dir.check_free()?;
         dir.check_files()?;
+        if let Some(source) = source {
+            dir.check_source(source)?;
+        }
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            // One that was there already may be open to others.
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+                .map_err(|source| dir.error(source))?;
+        }
         Ok(Self {
             _claim: claim,
             ..dir
@@ -98,10 +101,7 @@ impl RunDir {
     }
 
     /// The input of a run must not be the file into which it is copied.
-    ///
-    /// # Errors
-    /// If it is.
-    pub fn check_source(&self, source: &Path) -> Result<(), RunDirError> {
+    fn check_source(&self, source: &Path) -> Result<(), RunDirError> {
         let Ok(source) = source.canonicalize() else {
             return Ok(());
         };
@@ -140,7 +140,11 @@ impl RunDir {
     ///
     /// # Errors
     /// If it can't be made.
-    pub fn create_named(parent: &Path, stem: &str) -> Result<Self, RunDirError> {
+    pub fn create_named(
+        parent: &Path,
+        stem: &str,
+        source: Option<&Path>,
+    ) -> Result<Self, RunDirError> {
         let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
         let stem: String = stem
             .chars()
@@ -160,7 +164,7 @@ impl RunDir {
             path = parent.join(format!("{name}-{number}"));
             number += 1;
         }
-        Self::create(&path)
+        Self::create(&path, source)
     }
 
     /// Opens one that holds a run.

@@ -11,7 +11,7 @@ use super::RunDir;
 use super::files::Totals;
 use super::rundir::RunDirError;
 use crate::change::Outcome;
-use crate::output::{Plain, count, grouped, span};
+use crate::output::{Plain, count, grouped, shortened, span};
 use crate::stop::StopReason;
 
 /// Causes that are shown.
@@ -158,7 +158,11 @@ impl Summary {
         let _ = write!(
             text,
             "\n{bold}{}{off} in {}",
-            count(done, "row"),
+            if done < totals.rows {
+                format!("{} of {}", grouped(done), count(totals.rows, "row"))
+            } else {
+                count(done, "row")
+            },
             span(seconds)
         );
         if seconds >= 1.0 {
@@ -208,7 +212,7 @@ impl Summary {
                     text,
                     "      e.g. line {}{gap}{}",
                     cause.line,
-                    Plain(&cause.email)
+                    Plain(shortened(&cause.email))
                 );
             }
             if causes.len() > CAUSES_SHOWN {

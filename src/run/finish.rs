@@ -34,6 +34,9 @@ pub(super) fn finish(
         ))
     };
     let mut ledger = Ledger::read(dir).map_err(|error| unwritable(&error))?;
+    if let Some(sent) = told.sent.take() {
+        ledger.set_sent(sent);
+    }
     let totals = ledger
         .write_files(dir)
         .map_err(|error| unwritable(&error))?;
@@ -63,7 +66,7 @@ pub(super) fn finish(
             .and_then(|()| told.journal.finish())
             .map_err(|error| unwritable(&error))?;
     }
-    show(context, settings, &summary, &totals, &ending, told.preview);
+    show(context, settings, &summary, &totals, &ending, told.preview)?;
     Ok(summary.exit_code)
 }
 
@@ -131,16 +134,25 @@ fn show(
     totals: &Totals,
     ending: &Ending<'_>,
     preview: Preview,
-) {
-    if settings.json {
-        context.output.print(summary.json());
-        return;
-    }
+) -> Result<(), RunError> {
+    let output = &context.output;
     let colour = stdout_has_colour();
-    if ending.dry_run {
-        context.output.print(preview.render(colour));
-    }
-    context.output.print(summary.render(totals, ending, colour));
+    let shown = if settings.json {
+        output.print(summary.json())
+    } else {
+        let preview = if ending.dry_run {
+            output.print(preview.render(colour))
+        } else {
+            Ok(())
+        };
+        preview.and_then(|()| output.print(summary.render(totals, ending, colour)))
+    };
+    shown.map_err(|error| {
+        RunError::Recording(format!(
+            "the summary can't be written to standard output: {error}; it stands in {}/summary.json",
+            summary.run_dir
+        ))
+    })
 }
 
 /// Makes a run's files anew from its journal, and shows how it ended.
@@ -173,6 +185,6 @@ pub(super) fn report(context: &Context, settings: &Settings, path: &Path) -> Res
         &totals,
         &ending,
         Preview::default(),
-    );
+    )?;
     Ok(summary.exit_code)
 }

@@ -43,10 +43,11 @@ pub(super) fn update(settings: &Settings) -> Result<Job, RunError> {
     let source = text::Source::from_arg(&csv);
     settings.credentials()?;
     let base_url = base_url(settings)?;
-    let dir = new_dir(settings, &source.stem())?;
-    if let text::Source::File(path) = &source {
-        dir.check_source(path)?;
-    }
+    let file = match &source {
+        text::Source::File(path) => Some(path.as_path()),
+        text::Source::Stdin => None,
+    };
+    let dir = new_dir(settings, &source.stem(), file)?;
     let (head, preflight) = or_discard(&dir, || {
         let mut copy = dir.create_file(&dir.input())?;
         let hash = text::spool(&source, &mut copy)?;
@@ -167,7 +168,7 @@ pub(super) fn undo(context: &Context, settings: &Settings, path: &Path) -> Resul
         .path()
         .file_name()
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let dir = new_dir(settings, &format!("undo-{stem}"))?;
+    let dir = new_dir(settings, &format!("undo-{stem}"), None)?;
     let name = format!("the undo of {}", path.display());
     let (head, preflight) = or_discard(&dir, || {
         let mut file = io::BufWriter::new(dir.create_file(&dir.plan())?);
@@ -207,8 +208,7 @@ pub(super) fn apply(context: &Context, settings: &Settings, path: &Path) -> Resu
     let stem = path
         .file_stem()
         .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    let dir = new_dir(settings, &stem)?;
-    dir.check_source(path)?;
+    let dir = new_dir(settings, &stem, Some(path))?;
     let (head, preflight) = or_discard(&dir, || {
         let mut copy = dir.create_file(&dir.plan())?;
         text::spool(&text::Source::File(path.to_owned()), &mut copy)?;
@@ -280,10 +280,10 @@ fn check_host(context: &Context, settings: &Settings, own: &str) -> Result<(), R
     Ok(())
 }
 
-fn new_dir(settings: &Settings, stem: &str) -> Result<RunDir, RunError> {
+fn new_dir(settings: &Settings, stem: &str, source: Option<&Path>) -> Result<RunDir, RunError> {
     Ok(match &settings.run_dir {
-        Some(path) => RunDir::create(path)?,
-        None => RunDir::create_named(Path::new("runs"), stem)?,
+        Some(path) => RunDir::create(path, source)?,
+        None => RunDir::create_named(Path::new("runs"), stem, source)?,
     })
 }
 

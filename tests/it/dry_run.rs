@@ -157,3 +157,14 @@ fn a_plan_is_written_over_a_plan_alone() {
     save("plan.jsonl", "b").exits(1);
     save("plan.jsonl", "c").exits(1);
 }
+
+#[test]
+fn further_rows_of_a_member_are_previewed_as_they_would_find_it() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    let csv = "Email,First Name,Last Name\nuser1@x.org,A,\nuser1@x.org,A,\nuser1@x.org,,B\n";
+    bench.update(&api, csv, &["--dry-run"]).exits(0);
+    assert_eq!(
+        bench.outcomes(),
+        ["would_update", "unchanged", "would_update"]
+    );
+}

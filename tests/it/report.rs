@@ -2,7 +2,7 @@
 
 use sigma_bulk::sandbox::Faults;
 
-use crate::harness::{Api, Bench};
+use crate::harness::{Api, Bench, Ran};
 
 const CSV: &str = "Email,First Name,New Email\n\
                    user1@x.org,A,\n\
@@ -180,9 +180,19 @@ fn nobodys_own_files_are_overwritten() {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        let mine = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(bench.path("input.csv"), mine).unwrap();
+        let set = |name: &str, mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(bench.path(name), mode).unwrap();
+        };
+        set("input.csv", 0o600);
+        set(".", 0o755);
         update("input.csv", ".").exits(2).says("input.csv");
+        let mode = std::fs::metadata(bench.dir.path()).unwrap().permissions();
+        assert_eq!(
+            mode.mode() & 0o777,
+            0o755,
+            "what is refused is left as it was"
+        );
     }
     assert_eq!(bench.read("input.csv"), ROW);
     // Somebody's results, beside another CSV.
@@ -195,6 +205,34 @@ fn nobodys_own_files_are_overwritten() {
     bench.write("dir/notes.txt", "mine");
     update("input.csv", "dir").exits(0);
     assert_eq!(bench.read("dir/notes.txt"), "mine");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_summary_that_nobody_got_is_no_success() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    bench.write("input.csv", "Email,First Name\nuser1@x.org,A\n");
+    let url = api.sandbox.url();
+    for (run, more) in [("a", "--json"), ("b", "--send-unchanged")] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+        let mut command = bench.command();
+        command.args([
+            "update",
+            "input.csv",
+            "--base-url",
+            &url,
+            "--run-dir",
+            run,
+            more,
+        ]);
+        command
+            .stdout(full.unwrap())
+            .stderr(std::process::Stdio::piped());
+        let output = command.spawn().unwrap().wait_with_output().unwrap();
+        Ran::of(output, &bench)
+            .exits(4)
+            .says(&format!("{run}/summary.json"));
+    }
 }
 
 #[test]
