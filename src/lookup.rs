@@ -343,8 +343,11 @@ impl Lookup {
 
     async fn by_id(&self, id: &str) -> Result<Member, Failure> {
         let reply = self.gateway.call(Request::Member { id }).await?;
-        let member = reply.answer.member();
-        member.map_err(|error| unreadable(&reply, error.to_string()))
+        match reply.answer.member() {
+            Ok(member) if *member.id == *id => Ok(member),
+            Ok(_) => Err(unreadable(&reply, "it is another member".to_owned())),
+            Err(error) => Err(unreadable(&reply, error.to_string())),
+        }
     }
 
     /// Everybody whom a filter shows: mostly one page of one, but a search for a short email may find thousands.

@@ -36,17 +36,27 @@ impl std::str::FromStr for Limit {
     }
 }
 
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "rows and their shares need no more than 52 bits"
+)]
 impl Limit {
     /// Whether `count` among `rows` is more than the limit.
     #[must_use]
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a share of rows needs no more than 52 bits"
-    )]
     pub fn is_exceeded(self, count: u64, rows: u64) -> bool {
+        count as f64 > self.among(rows)
+    }
+
+    /// Whether `count` among `rows` is as much as the limit, and not nothing.
+    #[must_use]
+    pub fn is_reached(self, count: u64, rows: u64) -> bool {
+        count > 0 && count as f64 >= self.among(rows)
+    }
+
+    fn among(self, rows: u64) -> f64 {
         match self {
-            Self::Count(most) => count > most,
-            Self::Percent(most) => count as f64 * 100.0 > most * rows as f64,
+            Self::Count(most) => most as f64,
+            Self::Percent(most) => most / 100.0 * rows as f64,
         }
     }
 }
@@ -81,14 +91,11 @@ impl Limits {
         let failed = update_failed || matches!(outcome, Outcome::NotFound | Outcome::Conflict);
         let failures =
             self.failures.fetch_add(failed.into(), Ordering::Relaxed) + u64::from(failed);
-        let too_many = match self.max_failures {
-            None => false,
-            Some(Limit::Count(most)) => failures >= most.max(1),
-            // Looked at after each row: the failures may all stand before the hundredth.
-            Some(percent @ Limit::Percent(_)) => {
-                rows >= ROWS_FOR_SHARE && percent.is_exceeded(failures, rows)
-            }
-        };
+        // Looked at after each row: the failures may all stand before the hundredth.
+        let counts = |limit| matches!(limit, Limit::Count(_)) || rows >= ROWS_FOR_SHARE;
+        let too_many = self
+            .max_failures
+            .is_some_and(|limit| counts(limit) && limit.is_reached(failures, rows));
         if too_many || (self.abort_on_update_fail && update_failed) {
             self.stop.raise(StopReason::FailureLimit);
         }
@@ -127,6 +134,11 @@ mod tests {
         let mut first = vec![Failed; 20];
         first.extend([Updated; 100]);
         assert_eq!(stopped_after("5%", first), Some(99));
+        let mut exactly = vec![Failed; 5];
+        exactly.extend([Updated; 100]);
+        assert_eq!(stopped_after("5%", exactly), Some(99));
+        assert_eq!(stopped_after("100%", [NotFound; 150]), Some(99));
+        assert_eq!(stopped_after("0", [Updated, Failed]), Some(1));
     }
 
     #[test]

@@ -92,6 +92,27 @@ impl Settled {
         }
     }
 
+    /// What a second look at an update that was answered rightly makes of it; answers whether it is right.
+    fn look_at(&mut self, borne: &Result<Borne, String>) -> bool {
+        let (outcome, message) = match borne {
+            Ok(Borne::All) => return true,
+            Ok(borne) => {
+                self.partly = *borne == Borne::Part;
+                (
+                    Outcome::Failed,
+                    "the API took it, and the member read again does not bear it".to_owned(),
+                )
+            }
+            Err(why) => (
+                Outcome::Unknown,
+                format!("the API took it, and a second look came to nothing ({why})"),
+            ),
+        };
+        self.outcome = outcome;
+        self.message = Some(message.into());
+        false
+    }
+
     fn of(mut self, member: &Member) -> Self {
         self.member_id = Some(member.id.clone());
         self
@@ -194,6 +215,12 @@ impl Worker {
         let member = reply.answer.member().map_err(|error| {
             end(Outcome::Unknown, format!("an earlier piece of this run may have sent it, and the member can't be read: {error}"))
         })?;
+        if member.id != prior.member_id {
+            return Err(end(
+                Outcome::Unknown,
+                "an earlier piece of this run may have sent it, and reading the member showed another",
+            ));
+        }
         if prior.changes.iter().any(Change::is_visible) && member.bears(&prior.changes) {
             let mut settled = Settled::new(
                 Outcome::Updated,
@@ -325,11 +352,12 @@ impl Worker {
                 changes: &changes,
             })
             .await;
-        let end = self.judge(job, &member, &changes, result).await;
+        let mut end = self.judge(job, &member, &changes, result).await;
         if let Some(watch) = watch {
-            let right = match &end {
+            let right = match &mut end {
                 End::Outcome(settled) if settled.outcome == Outcome::Updated => {
-                    Box::pin(self.reads_back(&member, &changes)).await == Ok(Borne::All)
+                    let borne = Box::pin(self.reads_back(&member, &changes)).await;
+                    settled.look_at(&borne)
                 }
                 _ => false,
             };
@@ -403,11 +431,11 @@ impl Worker {
             }
         };
         // It was sent, and what became of it is not known: the member tells. A run that stops has not used its tries
-        // up, so that a resume goes on with the row: anew if it was not done, or by looking again.
+        // up, so that a resume goes on with the row. It may be done late, behind a proxy that has given up: so the intent
+        // stays, with the values before.
         let borne = Box::pin(self.reads_back(member, changes)).await;
         match borne {
-            Ok(Borne::None) if stopped => End::Abandoned { recorded: true },
-            Ok(Borne::Part) | Err(_) if stopped => End::Abandoned { recorded: false },
+            Ok(Borne::None | Borne::Part) | Err(_) if stopped => End::Abandoned { recorded: false },
             Ok(Borne::All) => settled(
                 Outcome::Updated,
                 Some(format!("confirmed by reading the member again ({reason})")),
@@ -454,6 +482,9 @@ impl Worker {
             .answer
             .member()
             .map_err(|error| format!("reading it again failed: {error}"))?;
+        if now.id != member.id {
+            return Err("reading it again showed another member".to_owned());
+        }
         let mut visible = changes.iter().filter(|change| change.is_visible());
         Ok(match now.bears(changes) {
             true => Borne::All,

@@ -16,7 +16,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::rundir::private_file;
+use super::rundir::{private_file, put_in_place};
 use crate::change::{Change, Outcome};
 use crate::event::{Finished, Intent};
 
@@ -231,12 +231,18 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Begins one.
+    /// Begins one. It is there with its head or not at all: whoever is killed meanwhile leaves no run that can't go on.
     ///
     /// # Errors
     /// If the file can't be made.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        Ok(Self::with(private_file(path)?))
+    pub fn create(path: &Path, head: Head) -> io::Result<Self> {
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".tmp");
+        let mut journal = Self::with(private_file(Path::new(&temporary))?);
+        journal.add(&Record::Head(head))?;
+        journal.finish()?;
+        put_in_place(Path::new(&temporary), path)?;
+        Ok(journal)
     }
 
     /// Goes on with one as it was read: what stands behind its whole lines is torn.

@@ -314,7 +314,7 @@ impl Replacement {
             .writer
             .flush()
             .and_then(|()| self.writer.get_ref().sync_data())
-            .and_then(|()| fs::rename(&self.temporary, &self.path));
+            .and_then(|()| put_in_place(&self.temporary, &self.path));
         self.is_done = done.is_ok();
         done.map_err(|source| self.dir.error(source))
     }
@@ -336,6 +336,16 @@ impl Drop for Replacement {
             let _ = fs::remove_file(&self.temporary);
         }
     }
+}
+
+/// Gives a whole file its name, and puts the name on the disk.
+pub(super) fn put_in_place(temporary: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(temporary, path)?;
+    #[cfg(unix)]
+    if let Some(dir) = path.parent() {
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// A new or emptied file that only its owner may read.

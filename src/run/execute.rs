@@ -218,7 +218,16 @@ fn gateway(settings: &Settings, base_url: String, stop: &Arc<Stop>) -> Result<Ga
 /// Who the credentials belong to; nobody is known if the run was stopped meanwhile.
 async fn sign_in(gateway: &Gateway, host: &str) -> Result<Identity, RunError> {
     let failure = match gateway.call(Request::Whoami).await {
-        Ok(reply) => return Ok(Identity::parse(&reply.answer.body).unwrap_or_default()),
+        Ok(reply) => {
+            let identity = Identity::parse(&reply.answer.body).unwrap_or_default();
+            if identity.user_id.is_none() {
+                tracing::warn!(
+                    why = "the answer names no user",
+                    "the API does not tell who the credentials belong to, so that their own user is not protected"
+                );
+            }
+            return Ok(identity);
+        }
         Err(failure) => failure,
     };
     let why = failure.cause.to_string();
@@ -229,7 +238,7 @@ async fn sign_in(gateway: &Gateway, host: &str) -> Result<Identity, RunError> {
         Cause::Attempt(AttemptError::Status(error))
             if matches!(error.status, 403 | 404 | 405 | 410 | 501) =>
         {
-            tracing::warn!(%why, "the API does not tell who the credentials belong to");
+            tracing::warn!(%why, "the API does not tell who the credentials belong to, so that their own user is not protected");
             Ok(Identity::default())
         }
         Cause::SignIn(_) | Cause::Attempt(_) => Err(RunError::SignIn {
@@ -259,18 +268,11 @@ const fn remedy(cause: &Cause) -> &'static str {
 }
 
 fn open_journal(job: &Job, resumed: Option<&Resumed>) -> io::Result<Journal> {
-    let mut journal = match resumed {
-        None => {
-            let mut journal = Journal::create(&job.dir.journal())?;
-            journal.add(&Record::Head(job.head.clone()))?;
-            journal
-        }
-        Some(resumed) => {
-            let mut journal = Journal::reopen(&job.dir.journal(), resumed.journal)?;
-            journal.add(&Record::Resumed(now()))?;
-            journal
-        }
+    let Some(resumed) = resumed else {
+        return Journal::create(&job.dir.journal(), job.head.clone());
     };
+    let mut journal = Journal::reopen(&job.dir.journal(), resumed.journal)?;
+    journal.add(&Record::Resumed(now()))?;
     journal.finish()?;
     Ok(journal)
 }

@@ -384,3 +384,24 @@ fn a_flag_that_the_answer_leaves_out_is_looked_at_again() {
         assert_eq!(bench.outcomes(), [outcome]);
     }
 }
+
+#[test]
+fn a_second_look_is_what_counts_and_it_must_be_of_the_member() {
+    const BEFORE: &str =
+        r#"{"memberId":"id1","email":"user1@x.org","firstName":"First","memberType":"Viewer"}"#;
+    const OTHER: &str =
+        r#"{"memberId":"id2","email":"user1@x.org","firstName":"A","memberType":"Viewer"}"#;
+    // What is read again, what the update is answered with, and what comes of it.
+    for (read, update, more, outcome) in [
+        (BEFORE, MEMBER, &["--canary", "1"][..], "failed"),
+        (OTHER, MEMBER, &["--canary", "1"], "unknown"),
+        (MEMBER, MEMBER, &["--canary", "1"], "updated"),
+        (OTHER, "{}", &[], "unknown"),
+    ] {
+        let server = Scripted::start([TOKEN, WHOAMI, LIST, read, update]);
+        let bench = Bench::new();
+        bench.write("input.csv", CSV);
+        bench.run(&bench.update_words(&server.url, more));
+        assert_eq!(bench.outcomes(), [outcome], "{read} {update}");
+    }
+}

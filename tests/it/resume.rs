@@ -505,3 +505,40 @@ fn a_resume_of_a_real_run_is_no_dry_run_whoever_asks_for_one() {
         .says("dry-run is set");
     assert_eq!(api.stats().requests, before);
 }
+
+#[test]
+fn what_is_done_late_behind_a_stop_can_be_undone() {
+    let faults = Faults {
+        fail_before: 1.0,
+        only: Some(vec![Endpoint::UpdateMember]),
+        ..Faults::default()
+    };
+    let (api, bench) = (Api::with_users(1).faults(faults), Bench::new());
+    bench.write("input.csv", "Email,First Name\nuser1@x.org,A\n");
+    let url = api.sandbox.url();
+    let mut command = bench.command();
+    command.args(bench.update_words(&url, &["--retries", "9"]));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    while api.stats().requests_to(Endpoint::UpdateMember) == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let signal = ["-INT", &child.id().to_string()];
+    std::process::Command::new("kill")
+        .args(signal)
+        .status()
+        .unwrap();
+    Ran::of(child.wait_with_output().unwrap(), &bench).exits(130);
+    assert_eq!(bench.outcomes(), ["unknown"]);
+    // The proxy has given up, and its server had not.
+    api.sandbox
+        .edit("id1", |member| member.first_name = "A".to_owned())
+        .unwrap();
+    api.sandbox.set_faults(Faults::default());
+    bench.run(&["resume", "run", "--rate", "0"]).exits(0);
+    assert_eq!(bench.outcomes(), ["updated"]);
+    bench
+        .run(&["undo", "run", "--rate", "0", "--run-dir", "undo"])
+        .exits(0);
+    assert_eq!(api.member("user1@x.org").first_name, "First");
+}
