@@ -148,6 +148,20 @@ struct Bearer {
     generation: u64,
     renew_at: Instant,
     expires_at: Instant,
+    /// When it was last known to be good.
+    accepted_at: Option<Instant>,
+    /// It was refused, and no request since has shown that it is good for others.
+    is_refused: bool,
+}
+
+impl Bearer {
+    fn is_fresh(&self, now: Instant) -> bool {
+        !self.is_refused && now < self.renew_at
+    }
+
+    fn is_usable(&self, now: Instant) -> bool {
+        !self.is_refused && now < self.expires_at
+    }
 }
 
 /// The door.
@@ -241,6 +255,7 @@ impl Gateway {
             };
             let (bearer, leave) =
                 waited.map_err(|cause| failure(cause, attempts, may_be_applied))?;
+            let sent_at = Instant::now();
             let result = self.attempt(request, &bearer.header).await;
             self.tell(
                 leave,
@@ -249,7 +264,10 @@ impl Gateway {
             );
             attempts += 1;
             let error = match result {
-                Ok(answer) => return Ok(Reply { answer, attempts }),
+                Ok(answer) => {
+                    self.accepted(bearer.generation);
+                    return Ok(Reply { answer, attempts });
+                }
                 Err(error) => error,
             };
             tracing::debug!(request = request.name(), attempt = attempts, %error, "attempt failed");
@@ -258,6 +276,7 @@ impl Gateway {
             if class == Class::Unauthorized && fresh_tokens < FRESH_TOKENS {
                 fresh_tokens += 1;
                 refused = Some(bearer.generation);
+                self.refused(bearer.generation, sent_at);
                 continue;
             }
             match tries.decide(class) {
@@ -309,10 +328,14 @@ impl Gateway {
         loop {
             let bearer = self.bearer(refused).await?;
             let leave = self.pacer.turn().await;
+            // It may have been renewed, or refused, while the turn was waited for.
+            let bearer = self.current().unwrap_or(bearer);
             // Where tokens live shorter than requests wait, the API has the last word.
-            if Instant::now() < bearer.expires_at || renewals == FRESH_TOKENS {
+            if bearer.is_usable(Instant::now()) || renewals == FRESH_TOKENS {
                 return Ok((bearer, leave));
             }
+            // The renewal stands behind all others in the line: none of them takes time there for nothing.
+            leave.give_back();
             renewals += 1;
         }
     }
@@ -344,17 +367,37 @@ impl Gateway {
             .clone()
     }
 
+    /// This token is good.
+    fn accepted(&self, generation: u64) {
+        let mut bearer = self.bearer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bearer) = bearer.as_mut().filter(|b| b.generation == generation) {
+            bearer.accepted_at = Some(Instant::now());
+        }
+    }
+
+    /// This token was refused for a request that was sent then. If it was accepted since, it is the request's fault.
+    fn refused(&self, generation: u64, sent_at: Instant) {
+        let mut bearer = self.bearer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bearer) = bearer.as_mut().filter(|b| b.generation == generation) {
+            bearer.is_refused |= bearer.accepted_at.is_none_or(|at| at < sent_at);
+        }
+    }
+
     /// A token that is neither old nor the one that was refused.
     async fn bearer(&self, refused: Option<u64>) -> Result<Bearer, Cause> {
-        let good = |bearer: &Bearer| {
-            Instant::now() < bearer.renew_at
-                && refused.is_none_or(|refused| bearer.generation > refused)
-        };
-        if let Some(bearer) = self.current().filter(good) {
-            return Ok(bearer);
+        let now = Instant::now();
+        let is_another =
+            |bearer: &Bearer| refused.is_none_or(|refused| bearer.generation > refused);
+        match self.current().filter(is_another) {
+            Some(bearer) if bearer.is_fresh(now) => Ok(bearer),
+            // Somebody renews it, and until then it is good.
+            Some(bearer) if bearer.is_usable(now) && self.renewal.try_lock().is_err() => Ok(bearer),
+            // Once an hour: on the heap, so that not every request carries it along.
+            _ => {
+                Box::pin(self.renew(|bearer| is_another(bearer) && bearer.is_fresh(Instant::now())))
+                    .await
+            }
         }
-        // Once an hour: on the heap, so that not every request carries it along.
-        Box::pin(self.renew(good)).await
     }
 
     /// A new token, unless another worker has renewed it meanwhile.
@@ -432,5 +475,7 @@ fn new_bearer(token: &Token, asked_at: Instant, generation: u64) -> Result<Beare
         generation,
         renew_at: expires_at - RENEW_BEFORE.min(life / 5),
         expires_at,
+        accepted_at: None,
+        is_refused: false,
     })
 }

@@ -124,6 +124,8 @@ struct State {
     under_way: usize,
     /// Only ever raised: one late success must not cut a pause short.
     not_before: Instant,
+    /// The last request was not sent after all: the next one does not pay for it.
+    is_given_back: bool,
 }
 
 /// Lets requests go, one after another.
@@ -155,6 +157,7 @@ impl Pacer {
             search: Search::new(options),
             under_way: 0,
             not_before: epoch,
+            is_given_back: false,
         };
         Self {
             epoch,
@@ -195,6 +198,9 @@ impl Pacer {
         }
         if state.under_way >= state.search.at_once() {
             return Err(Wait::Ended);
+        }
+        if std::mem::take(&mut state.is_given_back) {
+            *owed = 0.0;
         }
         if let Some(rate) = state.search.rate() {
             while *owed > 0.0 {
@@ -280,6 +286,13 @@ impl Leave<'_> {
         self.pacer.end(|search, now| search.answered(now, latency));
     }
 
+    /// Nothing is sent by it: the next one may go in its place.
+    pub fn give_back(mut self) {
+        self.is_told = true;
+        self.pacer.state().is_given_back = true;
+        self.pacer.end(Search::unsent);
+    }
+
     /// It was refused for being too much (429), with the time to wait if the API named one.
     pub fn refused(mut self, retry_after: Option<Duration>) {
         self.is_told = true;
@@ -360,6 +373,22 @@ mod tests {
         let times = times(&pacer, 50).await;
         let at_once = times.iter().filter(|time| **time < 0.001).count();
         assert!(at_once <= 11, "{at_once} at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_is_given_back_costs_nothing() {
+        let pacer = pacer(Some(1.0));
+        let start = Instant::now();
+        pacer.turn().await.answered();
+        for _ in 0..32 {
+            pacer.turn().await.give_back();
+        }
+        pacer.turn().await.answered();
+        // One second for the first request, and none for what was not sent.
+        let took = start.elapsed().as_secs_f64();
+        assert!((0.9..1.1).contains(&took), "{took}");
+        assert_eq!(times(&pacer, 1).await.len(), 1);
+        assert!(start.elapsed().as_secs_f64() > 1.9);
     }
 
     #[tokio::test(start_paused = true)]

@@ -434,6 +434,13 @@ impl Search {
         self.hold_until = self.hold_until.max(Some(until));
     }
 
+    /// The request that was told to go last, at `now` or shortly before, was not sent after all.
+    pub fn unsent(&mut self, now: Duration) {
+        self.costs.all_sent = (self.costs.all_sent - 1.0).max(0.0);
+        self.usage.sent = (self.usage.sent - 1.0).max(0.0);
+        self.lost(now);
+    }
+
     /// A request got no answer: it timed out, or its connection was lost, at `now`.
     pub fn lost(&mut self, now: Duration) {
         self.under_way = self.under_way.saturating_sub(1);

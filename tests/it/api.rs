@@ -278,3 +278,28 @@ fn the_secret_goes_in_the_form_and_wrong_ones_end_it_at_once() {
         "a refused secret is not sent again"
     );
 }
+
+#[test]
+fn those_who_wait_for_their_turn_do_not_send_a_token_that_others_were_refused_with() {
+    let api = Api::start(Config {
+        population: Population::Members((1..=60).map(user).collect()),
+        token_lifetime: Duration::from_millis(700),
+        token_expires_in: Some(Duration::from_secs(3600)),
+        ..Config::default()
+    });
+    let bench = Bench::new();
+    // All 32 are in the line all the time, and each has the token of when it came.
+    bench.write("input.csv", many(60));
+    let url = api.sandbox.url();
+    let words = ["update", "input.csv", "--base-url", &url, "--rate", "20"];
+    bench
+        .run(&[&words[..], &["--run-dir", "run"]].concat())
+        .exits(0);
+    let stats = api.stats();
+    let (refused, tokens) = (stats.answered(401), stats.token_calls.len() as u64);
+    assert!(tokens >= 3, "{tokens} tokens");
+    assert!(
+        refused <= 4 * tokens,
+        "{refused} refusals of {tokens} tokens"
+    );
+}
