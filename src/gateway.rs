@@ -256,7 +256,20 @@ impl Gateway {
             let (bearer, leave) =
                 waited.map_err(|cause| failure(cause, attempts, may_be_applied))?;
             let sent_at = Instant::now();
-            let result = self.attempt(request, &bearer.header).await;
+            let attempt = self.attempt(request, &bearer.header);
+            let result = if request.is_update() {
+                attempt.await
+            } else {
+                // Nobody needs what is read after a stop.
+                tokio::select! {
+                    biased;
+                    result = attempt => result,
+                    () = self.stop.raised() => {
+                        self.stats.count(None, attempts > 0);
+                        return Err(failure(Cause::Stopped, attempts + 1, may_be_applied));
+                    }
+                }
+            };
             self.tell(
                 leave,
                 result.as_ref().map(|answer| answer.status),

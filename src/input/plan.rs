@@ -33,6 +33,9 @@ pub struct PlanHead {
     pub made_from: String,
     /// SHA-256 of the input, in hexadecimal.
     pub input_sha256: String,
+    /// How many rows follow, if that was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
 }
 
 /// One row.
@@ -67,7 +70,7 @@ impl PlanReader {
     /// If it can't be read or is no plan.
     pub fn open(input: &str, path: &Path, limit: Option<u32>) -> Result<Self, InputError> {
         let file = File::open(path).map_err(|source| InputError::Open {
-            input: input.to_owned(),
+            input: path.display().to_string(),
             source,
         })?;
         let mut reader = BufReader::with_capacity(64 * 1024, file);
@@ -124,7 +127,14 @@ impl PlanReader {
         let offset = self.offset;
         let read = self.read_line()?;
         if read == 0 {
-            return Ok(None);
+            return match self.head.rows {
+                Some(rows) if rows != u64::from(self.number) => Err(InputError::Plan {
+                    input: self.input.clone(),
+                    line: u64::from(self.number) + 1,
+                    what: format!("it ends after {} of its {rows} rows", self.number),
+                }),
+                _ => Ok(None),
+            };
         }
         self.offset += read;
         self.number = self

@@ -218,8 +218,8 @@ impl Table {
         let find = || {
             File::open(copy)
                 .and_then(find_delimiter)
-                .map_err(|source| InputError::Read {
-                    input: input.to_owned(),
+                .map_err(|source| InputError::Open {
+                    input: copy.display().to_string(),
                     source,
                 })
         };
@@ -235,11 +235,10 @@ impl Table {
         delimiter: u8,
         limit: Option<u32>,
     ) -> Result<Self, InputError> {
-        let unreadable = |source| InputError::Read {
-            input: input.to_owned(),
+        let file = File::open(copy).map_err(|source| InputError::Open {
+            input: copy.display().to_string(),
             source,
-        };
-        let file = File::open(copy).map_err(unreadable)?;
+        })?;
         let mut reader = reader(LineReader::new(file), delimiter);
         let mut record = ByteRecord::new();
         if !reader

@@ -15,10 +15,12 @@ use std::time::Duration;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::rundir::{private_file, put_in_place};
 use crate::change::{Change, Outcome};
 use crate::event::{Finished, Intent};
+use crate::gateway::Stats;
 
 /// The format's version.
 pub const VERSION: u32 = 1;
@@ -106,6 +108,19 @@ pub struct OutcomeRecord {
     /// What a person should know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Box<str>>,
+}
+
+impl Sent {
+    /// What was sent by a piece that began then.
+    #[must_use]
+    pub fn of(stats: &Stats, began: Instant) -> Self {
+        Self {
+            requests: stats.requests(),
+            retries: stats.retries(),
+            by_status: stats.by_status().into_iter().collect(),
+            seconds: began.elapsed().as_secs_f64(),
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

@@ -1,6 +1,5 @@
 //! The reporter: one task that hears what happens, records it, and shows it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,7 +62,7 @@ pub struct Told {
     /// The dry run's preview.
     pub preview: Preview,
     /// What was sent, also if that could not be recorded.
-    pub sent: Option<Sent>,
+    pub sent: Sent,
     /// Why something could not be recorded.
     pub trouble: Option<std::io::Error>,
 }
@@ -71,11 +70,11 @@ pub struct Told {
 impl Told {
     /// Of a run that was stopped before there was anything to tell.
     #[must_use]
-    pub fn nothing(journal: Journal) -> Self {
+    pub fn nothing(journal: Journal, sent: Sent) -> Self {
         Self {
             journal,
             preview: Preview::default(),
-            sent: None,
+            sent,
             trouble: None,
         }
     }
@@ -154,7 +153,7 @@ impl Reporter {
         Told {
             journal: self.journal,
             preview: self.preview,
-            sent: Some(sent),
+            sent,
             trouble,
         }
     }
@@ -226,13 +225,7 @@ impl Reporter {
     }
 
     fn sent(&self) -> Sent {
-        let stats = self.gateway.stats();
-        Sent {
-            requests: stats.requests(),
-            retries: stats.retries(),
-            by_status: stats.by_status().into_iter().collect::<BTreeMap<_, _>>(),
-            seconds: self.began.elapsed().as_secs_f64(),
-        }
+        Sent::of(self.gateway.stats(), self.began)
     }
 
     fn show(&mut self, row: &Finished, failures: &mut u64) {

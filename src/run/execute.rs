@@ -28,7 +28,7 @@ use crate::pipeline::rules::Rules;
 use crate::pipeline::scheduler;
 use crate::pipeline::worker::{Worker, WorkerOptions};
 use crate::report::files::open_rows;
-use crate::report::journal::{InputKind, Journal, Record};
+use crate::report::journal::{InputKind, Journal, Record, Sent};
 use crate::report::preview::Preview;
 use crate::report::progress::Progress;
 use crate::report::reporter::{Reporter, ReporterOptions, Told};
@@ -291,7 +291,7 @@ impl Running {
                 context,
                 settings,
                 &job.dir,
-                Told::nothing(self.journal),
+                Told::nothing(self.journal, Sent::of(self.gateway.stats(), self.started)),
                 &stop,
                 trimmed,
             );

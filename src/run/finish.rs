@@ -5,11 +5,12 @@ use std::path::Path;
 
 use super::jobs::{json_line, plan_head, read_ledger};
 use super::{Context, EMBEDDED, RunError};
+use crate::change::Outcome;
 use crate::cli::{for_real, with_csv};
 use crate::input::plan::PlanRow;
 use crate::output::stdout_has_colour;
 use crate::report::RunDir;
-use crate::report::files::{Ledger, Totals};
+use crate::report::files::{FilesError, Ledger, Totals};
 use crate::report::journal::{Head, InputKind, Record};
 use crate::report::preview::Preview;
 use crate::report::reporter::Told;
@@ -34,14 +35,12 @@ pub(super) fn finish(
         ))
     };
     let mut ledger = Ledger::read(dir).map_err(|error| unwritable(&error))?;
-    if let Some(sent) = told.sent.take() {
-        ledger.set_sent(sent);
-    }
+    ledger.set_sent(told.sent);
     let totals = ledger
         .write_files(dir)
         .map_err(|error| unwritable(&error))?;
     if let Some(path) = &settings.save_plan {
-        save_plan(&mut ledger, dir, path)?;
+        save_plan(&mut ledger, &totals, dir, path)?;
     }
     let next = next_commands(context, settings, ledger.head(), dir);
     let trouble = told.trouble.as_ref().map(ToString::to_string);
@@ -111,7 +110,12 @@ fn next_commands(context: &Context, settings: &Settings, head: &Head, dir: &RunD
     }
 }
 
-fn save_plan(ledger: &mut Ledger, dir: &RunDir, path: &Path) -> Result<(), RunError> {
+fn save_plan(
+    ledger: &mut Ledger,
+    totals: &Totals,
+    dir: &RunDir,
+    path: &Path,
+) -> Result<(), RunError> {
     let failing = |source: io::Error| {
         RunError::Recording(format!(
             "the plan {} can't be written: {source}",
@@ -119,7 +123,9 @@ fn save_plan(ledger: &mut Ledger, dir: &RunDir, path: &Path) -> Result<(), RunEr
         ))
     };
     let mut file = io::BufWriter::new(private_file(path).map_err(failing)?);
-    json_line(&mut file, &plan_head(ledger.head(), &ledger.head().input)).map_err(failing)?;
+    let rows = Some(totals.of(Outcome::WouldUpdate));
+    let head = plan_head(ledger.head(), &ledger.head().input, rows);
+    json_line(&mut file, &head).map_err(failing)?;
     ledger.previewed(dir, |row: PlanRow| json_line(&mut file, &row))?;
     file.flush()
         .and_then(|()| file.get_ref().sync_data())
@@ -160,7 +166,10 @@ pub(super) fn report(context: &Context, settings: &Settings, path: &Path) -> Res
     let dir = RunDir::open(path)?;
     let mut ledger = read_ledger(&dir)?;
     let head = ledger.head().clone();
-    let totals = ledger.write_files(&dir)?;
+    let totals = ledger.write_files(&dir).map_err(|error| match error {
+        FilesError::Input(error) => RunError::Input(error),
+        error => error.into(),
+    })?;
     let ending = Ending {
         stop: None,
         dry_run: head.dry_run,

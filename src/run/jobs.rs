@@ -172,7 +172,7 @@ pub(super) fn undo(context: &Context, settings: &Settings, path: &Path) -> Resul
     let name = format!("the undo of {}", path.display());
     let (head, preflight) = or_discard(&dir, || {
         let mut file = io::BufWriter::new(dir.create_file(&dir.plan())?);
-        let head = plan_head(&old, &name);
+        let head = plan_head(&old, &name, None);
         json_line(&mut file, &head).map_err(|source| dir.error(source))?;
         ledger
             .undo(&from, |row| json_line(&mut file, &row))
@@ -341,7 +341,7 @@ fn planned(
     Ok((head, preflight))
 }
 
-pub(super) fn plan_head(head: &Head, made_from: &str) -> PlanHead {
+pub(super) fn plan_head(head: &Head, made_from: &str, rows: Option<u64>) -> PlanHead {
     PlanHead {
         sigma_bulk_plan: plan::VERSION,
         tool: env!("CARGO_PKG_VERSION").to_owned(),
@@ -350,6 +350,7 @@ pub(super) fn plan_head(head: &Head, made_from: &str) -> PlanHead {
         organization: head.organization.clone().unwrap_or_default(),
         made_from: made_from.to_owned(),
         input_sha256: head.input_sha256.clone(),
+        rows,
     }
 }
 

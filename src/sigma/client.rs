@@ -1,7 +1,7 @@
 //! One attempt at each endpoint.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -432,18 +432,16 @@ async fn read_some(mut response: reqwest::Response, most: usize) -> Vec<u8> {
     body
 }
 
-/// `Retry-After`: seconds, or an HTTP date (RFC 9110, 10.2.3).
+/// `Retry-After`: seconds, or an HTTP date in any of its three forms (RFC 9110, 10.2.3 and 5.6.7).
 fn retry_after(header: &HeaderValue) -> Option<Duration> {
     let text = header.to_str().ok()?.trim();
-    let wait = if let Ok(seconds) = text.parse::<f64>() {
-        Duration::try_from_secs_f64(seconds).ok()?
-    } else {
-        let date = jiff::fmt::rfc2822::DateTimeParser::new()
-            .parse_timestamp(text)
-            .ok()?;
-        // One that has passed means now.
-        Duration::try_from(date.duration_since(jiff::Timestamp::now())).unwrap_or_default()
-    };
+    if let Ok(seconds) = text.parse::<f64>() {
+        return (seconds >= 0.0)
+            .then(|| Duration::from_secs_f64(seconds.min(MAX_RETRY_AFTER.as_secs_f64())));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    // One that has passed means now.
+    let wait = date.duration_since(SystemTime::now()).unwrap_or_default();
     Some(wait.min(MAX_RETRY_AFTER))
 }
 
@@ -490,9 +488,18 @@ mod tests {
         let parse = |text: &str| retry_after(&HeaderValue::from_str(text).expect("a header"));
         assert_eq!(parse("7"), Some(Duration::from_secs(7)));
         assert_eq!(parse("-7"), None);
-        assert_eq!(parse("999999999"), Some(MAX_RETRY_AFTER));
+        for much in ["999999999", "99999999999999999999999", "inf"] {
+            assert_eq!(parse(much), Some(MAX_RETRY_AFTER));
+        }
+        assert_eq!(parse("NaN"), None);
         assert_eq!(parse("soon"), None);
-        assert_eq!(parse("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        for past in [
+            "Wed, 21 Oct 2015 07:28:00 GMT",
+            "Wednesday, 21-Oct-15 07:28:00 GMT",
+            "Wed Oct 21 07:28:00 2015",
+        ] {
+            assert_eq!(parse(past), Some(Duration::ZERO), "{past}");
+        }
         assert_eq!(
             parse("Wed, 21 Oct 2415 07:28:00 GMT"),
             Some(MAX_RETRY_AFTER)

@@ -168,3 +168,24 @@ fn further_rows_of_a_member_are_previewed_as_they_would_find_it() {
         ["would_update", "unchanged", "would_update"]
     );
 }
+
+#[test]
+fn a_plan_that_is_cut_off_is_refused() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    let csv = "Email,First Name\nuser1@x.org,A\nuser2@x.org,B\nuser3@x.org,C\n";
+    let more = ["--dry-run", "--save-plan", "whole.plan"];
+    bench.update(&api, csv, &more).exits(0);
+    let plan = bench.read("whole.plan");
+    let cut: String = plan
+        .lines()
+        .take(3)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    bench.write("cut.plan", cut);
+    bench
+        .run(&["apply", "cut.plan", "--limit", "1"])
+        .exits(2)
+        .says("it ends after 2 of its 3 rows");
+    bench.run(&["apply", "whole.plan", "--rate", "0"]).exits(0);
+    assert_eq!(api.member("user3@x.org").first_name, "C");
+}

@@ -286,3 +286,33 @@ fn another_run_on_the_organization_is_5_with_the_holder() {
     api.sandbox.set_faults(Faults::default());
     bench.run(&words).exits(0);
 }
+
+#[test]
+fn a_signal_while_the_organization_is_listed_ends_it_at_once_and_what_was_sent_is_told() {
+    let faults = Faults {
+        hang: 1.0,
+        only: Some(vec![Endpoint::ListMembers]),
+        ..Faults::default()
+    };
+    let (api, bench) = (Api::with_users(2).faults(faults), Bench::new());
+    bench.write(
+        "input.csv",
+        "Email,First Name\nuser1@x.org,A\nuser2@x.org,B\n",
+    );
+    let url = api.sandbox.url();
+    let mut command = bench.command();
+    command.args(bench.update_words(&url, &["--lookup", "directory", "--timeout", "1h"]));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    while api.stats().requests_to(Endpoint::ListMembers) == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    send(&child, "-INT");
+    let (status, text) = ended(child);
+    assert_eq!(status, Some(130), "{text}");
+    assert_eq!(
+        bench.check_files(),
+        [("not_attempted".to_owned(), 2)].into()
+    );
+    assert_eq!(bench.summary()["requests"]["total"], 3);
+}

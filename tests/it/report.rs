@@ -257,3 +257,15 @@ fn without_a_name_a_run_gets_its_own_directory() {
         "{names:?}"
     );
 }
+
+#[test]
+fn a_copy_of_the_input_that_is_gone_is_named() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    bench
+        .update(&api, "Email,First Name\nuser1@x.org,A\n", &[])
+        .exits(0);
+    std::fs::remove_file(bench.path("run/input.csv")).unwrap();
+    for command in ["report", "undo", "resume"] {
+        bench.run(&[command, "run"]).exits(2).says("run/input.csv");
+    }
+}
