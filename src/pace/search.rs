@@ -410,7 +410,10 @@ impl Search {
             let mut refused_rate = self.rate_at(sent);
             if refused_rate.is_infinite() {
                 let span = (now - self.measure.since).max(USE_SECONDS);
-                refused_rate = self.usage.rate.max(self.costs.all_sent / span).max(SLOWEST);
+                // The last span's, or that of a burst just now: what went before it, one by one, was not refused.
+                let burst = self.usage.sent / (now - self.usage.since).max(USE_SECONDS);
+                let whole = self.costs.all_sent / span;
+                refused_rate = self.usage.rate.max(burst).max(whole).max(SLOWEST);
             }
             until = until.max(if told.is_some() {
                 now
@@ -831,6 +834,22 @@ mod tests {
             search.refused(seconds(now + 0.01), seconds(0.01), None);
             assert!(search.rate().is_some());
         }
+    }
+
+    #[test]
+    fn what_a_burst_is_refused_for_is_not_the_pace_before_it() {
+        let mut search = Search::new(&SearchOptions {
+            gentle_start: false,
+            ..AUTO
+        });
+        // A listing, page by page, and then all rows that may go at once.
+        for page in 0..20_u32 {
+            search.sent(seconds(f64::from(page) * 0.1));
+            search.answered(seconds(f64::from(page + 1) * 0.1), seconds(0.1));
+        }
+        send(&mut search, 2.0, 32);
+        search.refused(seconds(2.001), seconds(0.001), None);
+        assert!(search.rate() >= Some(200.0), "{:?}", search.rate());
     }
 
     #[test]
