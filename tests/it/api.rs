@@ -206,16 +206,8 @@ fn credentials_that_are_taken_away_during_the_run_stop_it_and_it_can_be_resumed(
     let (api, bench) = (Api::with_users(200).faults(faults), Bench::new());
     bench.write("input.csv", many(200));
     let url = api.sandbox.url();
-    let child = bench
-        .command()
-        .args(bench.update_words(&url, &[]))
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    while api.stats().applied < 10 {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let child = bench.start(&bench.update_words(&url, &[]));
+    api.wait_until(|stats| stats.applied >= 10);
     api.sandbox.revoke_tokens();
     api.sandbox.set_faults(Faults {
         fail_before: 1.0,

@@ -1,11 +1,10 @@
 //! One test for each exit code.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use sigma_bulk::sandbox::{Config, Endpoint, Faults, Population};
 
-use crate::harness::{Api, Bench, Ran, user};
+use crate::harness::{Api, Bench, Ran, send, user};
 
 #[test]
 fn success_is_0_and_a_row_that_failed_is_1() {
@@ -139,24 +138,9 @@ fn running(api: &Api, bench: &Bench) -> std::process::Child {
     let csv: String = (1..=100).map(|n| format!("user{n}@x.org,A\n")).collect();
     bench.write("input.csv", format!("Email,First Name\n{csv}"));
     let url = api.sandbox.url();
-    let child = bench
-        .command()
-        .args(bench.update_words(&url, &["--concurrency", "4"]))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    while api.stats().requests_to(Endpoint::UpdateMember) < 4 {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let child = bench.start(&bench.update_words(&url, &["--concurrency", "4"]));
+    api.wait_until(|stats| stats.requests_to(Endpoint::UpdateMember) >= 4);
     child
-}
-
-fn send(child: &std::process::Child, signal: &str) {
-    let sent = std::process::Command::new("kill")
-        .args([signal, &child.id().to_string()])
-        .status();
-    assert!(sent.unwrap().success());
 }
 
 /// The exit code, and what was said on stdout and stderr.
@@ -300,13 +284,9 @@ fn a_signal_while_the_organization_is_listed_ends_it_at_once_and_what_was_sent_i
         "Email,First Name\nuser1@x.org,A\nuser2@x.org,B\n",
     );
     let url = api.sandbox.url();
-    let mut command = bench.command();
-    command.args(bench.update_words(&url, &["--lookup", "directory", "--timeout", "1h"]));
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().unwrap();
-    while api.stats().requests_to(Endpoint::ListMembers) == 0 {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let more = ["--lookup", "directory", "--timeout", "1h"];
+    let child = bench.start(&bench.update_words(&url, &more));
+    api.wait_until(|stats| stats.requests_to(Endpoint::ListMembers) > 0);
     send(&child, "-INT");
     let (status, text) = ended(child);
     assert_eq!(status, Some(130), "{text}");

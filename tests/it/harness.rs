@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sigma_bulk::sandbox::{Config, Faults, Member, Population, Sandbox, Stats};
 use tempfile::TempDir;
@@ -54,6 +55,13 @@ impl Api {
 
     pub(crate) fn stats(&self) -> Stats {
         self.sandbox.stats()
+    }
+
+    /// Waits until this holds of what has arrived.
+    pub(crate) fn wait_until(&self, holds: impl Fn(&Stats) -> bool) {
+        while !holds(&self.stats()) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub(crate) fn member(&self, email: &str) -> Member {
@@ -138,6 +146,14 @@ impl Bench {
         Ran::of(self.command().args(words).output().unwrap(), self)
     }
 
+    /// `sigma-bulk` with these words, under way.
+    pub(crate) fn start(&self, words: &[&str]) -> Child {
+        let mut command = self.command();
+        command.args(words);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
     /// The words of an update of `input.csv` with `api`, as fast as can be.
     pub(crate) fn update_words<'w>(&self, url: &'w str, more: &[&'w str]) -> Vec<&'w str> {
         let mut words = vec![
@@ -162,6 +178,12 @@ impl Bench {
         let url = api.sandbox.url();
         self.run(&self.update_words(&url, more))
     }
+}
+
+/// Sends a signal, by its name for `kill`.
+pub(crate) fn send(child: &Child, signal: &str) {
+    let words = [signal, &child.id().to_string()];
+    assert!(Command::new("kill").args(words).status().unwrap().success());
 }
 
 /// What a process said and left behind.

@@ -143,9 +143,7 @@ fn a_closed_pipe_stops_the_run_as_cleanly_as_a_signal() {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    while api.stats().applied < 4 {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    api.wait_until(|stats| stats.applied >= 4);
     drop(child.stderr.take());
     assert_eq!(child.wait().unwrap().code(), Some(129));
     let counts = bench.check_files();

@@ -1,6 +1,5 @@
 //! One test for each outcome: what the row is called, what was sent, and what the member holds afterwards.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use sigma_bulk::sandbox::{Endpoint, Faults, Member};
@@ -255,30 +254,22 @@ fn not_attempted_when_the_run_stopped_before_the_row() {
 
 #[test]
 fn what_was_done_in_part_behind_an_error_is_failed_and_can_be_undone() {
-    let latency = Duration::from_millis(300);
     let faults = Faults {
         fail_before: 1.0,
-        latency,
+        latency: Duration::from_secs(1),
         only: Some(vec![Endpoint::UpdateMember]),
         ..Faults::default()
     };
     let (api, bench) = (Api::with_users(1).faults(faults), Bench::new());
     bench.write("input.csv", "Email,First Name,Last Name\nuser1@x.org,A,B\n");
     let url = api.sandbox.url();
-    let mut command = bench.command();
-    command.args(bench.update_words(&url, &["--retries", "0"]));
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    while api.stats().requests_to(Endpoint::UpdateMember) == 0 {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let child = bench.start(&bench.update_words(&url, &["--retries", "0"]));
+    api.wait_until(|stats| stats.requests_to(Endpoint::UpdateMember) > 0);
     // It fails behind the half of its work.
     api.sandbox
         .edit("id1", |member| member.first_name = "A".to_owned())
         .unwrap();
-    Ran::of(child.unwrap().wait_with_output().unwrap(), &bench).exits(1);
+    Ran::of(child.wait_with_output().unwrap(), &bench).exits(1);
     let line = &bench.results()[0];
     assert_eq!(line["Outcome"], "failed");
     assert!(line["Message"].contains("a part of the values"), "{line:?}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sigma_bulk::sandbox::{Endpoint, Faults, PatchRecord};
 
-use crate::harness::{Api, Bench, Ran, lines};
+use crate::harness::{Api, Bench, Ran, lines, send};
 
 const ROWS: usize = 300;
 const CONCURRENCY: usize = 8;
@@ -238,9 +238,7 @@ fn a_row_that_was_sent_and_not_answered_is_read_back_and_not_sent_again() {
     );
     let url = api.sandbox.url();
     let mut child = spawn(&bench, &bench.update_words(&url, &["--concurrency", "2"]));
-    while api.stats().applied < 2 {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    api.wait_until(|stats| stats.applied >= 2);
     child.kill().unwrap();
     child.wait().unwrap();
     api.sandbox.set_faults(Faults::default());
@@ -516,18 +514,9 @@ fn what_is_done_late_behind_a_stop_can_be_undone() {
     let (api, bench) = (Api::with_users(1).faults(faults), Bench::new());
     bench.write("input.csv", "Email,First Name\nuser1@x.org,A\n");
     let url = api.sandbox.url();
-    let mut command = bench.command();
-    command.args(bench.update_words(&url, &["--retries", "9"]));
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().unwrap();
-    while api.stats().requests_to(Endpoint::UpdateMember) == 0 {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let signal = ["-INT", &child.id().to_string()];
-    std::process::Command::new("kill")
-        .args(signal)
-        .status()
-        .unwrap();
+    let child = bench.start(&bench.update_words(&url, &["--retries", "9"]));
+    api.wait_until(|stats| stats.requests_to(Endpoint::UpdateMember) > 0);
+    send(&child, "-INT");
     Ran::of(child.wait_with_output().unwrap(), &bench).exits(130);
     assert_eq!(bench.outcomes(), ["unknown"]);
     // The proxy has given up, and its server had not.
