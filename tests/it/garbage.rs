@@ -405,3 +405,16 @@ fn a_second_look_is_what_counts_and_it_must_be_of_the_member() {
         assert_eq!(bench.outcomes(), [outcome], "{read} {update}");
     }
 }
+
+#[test]
+fn who_is_not_told_whom_the_credentials_belong_to_is_warned() {
+    for whoami in ["{}", "null", "<html></html>", r#"{"organizationId":"o"}"#] {
+        let server = Scripted::start([TOKEN, whoami, LIST, MEMBER, MEMBER]);
+        let bench = Bench::new();
+        bench.write("input.csv", CSV);
+        bench
+            .run(&bench.update_words(&server.url, &[]))
+            .exits(0)
+            .says("their own user is not protected");
+    }
+}

@@ -1,6 +1,8 @@
 //! Flags, environment, file: through the binary.
 
-use crate::harness::{Api, Bench, Ran};
+use sigma_bulk::sandbox::{Config, Population};
+
+use crate::harness::{Api, Bench, Ran, user};
 
 const CSV: &str = "Email,First Name\nuser1@x.org,A\n";
 
@@ -138,6 +140,28 @@ fn a_secret_may_stand_in_a_file() {
     Ran::of(command.output().unwrap(), &bench)
         .exits(2)
         .says("nowhere");
+}
+
+#[test]
+fn a_secret_is_the_same_with_what_editors_and_secret_stores_put_around_it() {
+    let secret = crate::harness::SECRET;
+    let api = Api::start(Config {
+        population: Population::Members(vec![user(1)]),
+        client_secret: Some(secret.to_owned()),
+        ..Config::default()
+    });
+    let bench = Bench::new();
+    bench.write("input.csv", CSV);
+    bench.write("secret.toml", format!("\u{feff}{secret}\r\n"));
+    let url = api.sandbox.url();
+    let words = bench.update_words(&url, &[]);
+    let mut command = bench.command();
+    command.env("SIGMA_CLIENT_SECRET", format!("{secret}\n"));
+    Ran::of(command.args(&words).output().unwrap(), &bench).exits(0);
+    let mut command = bench.command();
+    command.env_remove("SIGMA_CLIENT_SECRET").args(&words);
+    command.args(["--client-secret-file", "secret.toml", "--run-dir", "again"]);
+    Ran::of(command.output().unwrap(), &bench).exits(0);
 }
 
 #[test]
