@@ -320,25 +320,19 @@ impl Lookup {
         tracing::info!(
             "the API has no search: the organization is listed to find who is spelled otherwise"
         );
-        match self.list(false).await {
-            Ok(_) => {
-                self.listed.store(true, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(LookupError::List(cause) | LookupError::Each(cause)) => Err(Failure {
-                cause,
-                attempts: 1,
-                may_be_applied: false,
-            }),
-            Err(error) => Err(Failure {
-                cause: Cause::Attempt(AttemptError::Unreadable {
+        self.list(false).await.map_err(|error| Failure {
+            cause: match error {
+                LookupError::List(cause) | LookupError::Each(cause) => cause,
+                error => Cause::Attempt(AttemptError::Unreadable {
                     status: 200,
                     what: error.to_string(),
                 }),
-                attempts: 1,
-                may_be_applied: false,
-            }),
-        }
+            },
+            attempts: 1,
+            may_be_applied: false,
+        })?;
+        self.listed.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn by_id(&self, id: &str) -> Result<Member, Failure> {
