@@ -136,22 +136,9 @@ impl From<WireMember<'_>> for Member {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WirePage<'a> {
-    #[serde(borrow)]
-    entries: Vec<WireMember<'a>>,
-    #[serde(borrow)]
-    next_page: Option<Text<'a>>,
-    #[serde(default, deserialize_with = "count")]
-    total: Option<u64>,
-}
-
-/// A page whose entries are looked at one by one.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawPage<'a> {
-    #[serde(borrow)]
-    entries: Vec<&'a RawValue>,
+#[serde(rename_all = "camelCase", bound(deserialize = "E: Deserialize<'de>"))]
+struct WirePage<'a, E> {
+    entries: Vec<E>,
     #[serde(borrow)]
     next_page: Option<Text<'a>>,
     #[serde(default, deserialize_with = "count")]
@@ -178,46 +165,40 @@ impl Page {
     /// # Errors
     /// If it is neither, or none of its entries is a member.
     pub fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
-        let is_array = without_mark(body).trim_ascii_start().starts_with(b"[");
-        let wire = if is_array {
-            from_json(body).map(|entries| WirePage {
-                entries,
-                next_page: None,
-                total: None,
-            })
-        } else {
-            from_json(body)
-        };
-        let wire: WirePage<'_> = match wire {
-            Ok(wire) => wire,
-            Err(error) => return Self::salvage(body, is_array).ok_or(error),
-        };
-        Ok(Self {
-            members: wire.entries.into_iter().map(Member::from).collect(),
-            next: cursor(wire.next_page),
-            total: wire.total,
-            unreadable: 0,
-        })
+        WirePage::parse(body)
+            .map(|page| Self::of(page, |member: WireMember<'_>| Some(member.into())))
+            .or_else(|error| Self::salvage(body).ok_or(error))
     }
 
-    fn salvage(body: &[u8], is_array: bool) -> Option<Self> {
-        let raw: RawPage<'_> = if is_array {
-            RawPage {
-                entries: from_json(body).ok()?,
+    fn salvage(body: &[u8]) -> Option<Self> {
+        let readable = |entry: &RawValue| parse_member(entry.get().as_bytes()).ok();
+        let page = Self::of(WirePage::parse(body).ok()?, readable);
+        (!page.members.is_empty()).then_some(page)
+    }
+
+    fn of<E>(page: WirePage<'_, E>, read: impl Fn(E) -> Option<Member>) -> Self {
+        let entries = page.entries.len();
+        let mut members = Vec::with_capacity(entries);
+        members.extend(page.entries.into_iter().filter_map(read));
+        Self {
+            unreadable: entries - members.len(),
+            members,
+            next: cursor(page.next_page),
+            total: page.total,
+        }
+    }
+}
+
+impl<'b, E: Deserialize<'b>> WirePage<'b, E> {
+    fn parse(body: &'b [u8]) -> Result<Self, UnreadableBody> {
+        if without_mark(body).trim_ascii_start().starts_with(b"[") {
+            return Ok(Self {
+                entries: from_json(body)?,
                 next_page: None,
                 total: None,
-            }
-        } else {
-            from_json(body).ok()?
-        };
-        let readable = |entry: &&RawValue| parse_member(entry.get().as_bytes()).ok();
-        let members: Vec<Member> = raw.entries.iter().filter_map(readable).collect();
-        (!members.is_empty()).then(|| Self {
-            unreadable: raw.entries.len() - members.len(),
-            members,
-            next: cursor(raw.next_page),
-            total: raw.total,
-        })
+            });
+        }
+        from_json(body)
     }
 }
 
