@@ -65,9 +65,9 @@ pub struct Lookup {
     gateway: Arc<Gateway>,
     preflight: Arc<Preflight>,
     directory: Mutex<Directory>,
-    /// Whether the directory holds everybody.
+    /// Whether the organization was listed.
     listed: AtomicBool,
-    /// Whether the listing had entries that can't be read: then nobody is missing for not being in it.
+    /// Whether the listing had entries that can't be read.
     incomplete: AtomicBool,
     /// Held by whoever lists the organization when the run is under way already.
     late_listing: tokio::sync::Mutex<()>,
@@ -169,12 +169,17 @@ impl Lookup {
         self.listed.load(Ordering::Relaxed)
     }
 
+    /// Whether nobody is missing for not being in the directory.
+    fn has_everybody(&self) -> bool {
+        self.is_listed() && !self.incomplete.load(Ordering::Relaxed)
+    }
+
     /// Whom a row means.
     ///
     /// # Errors
     /// If the API does not tell.
     pub async fn member(&self, key: NameId, row: &Row) -> Result<Found, Failure> {
-        if self.is_listed() && !self.incomplete.load(Ordering::Relaxed) {
+        if self.has_everybody() {
             return Ok(lock(&self.directory).find(key, &row.email));
         }
         // A request of its own: on the heap, so that a row of a listed member does not carry it along.
@@ -196,7 +201,7 @@ impl Lookup {
     #[must_use]
     pub fn known(&self, row: &Row) -> Option<Found> {
         let name = self.preflight.names.find(&row.key())?;
-        (self.is_listed() || self.is_known(name))
+        (self.has_everybody() || self.is_known(name))
             .then(|| lock(&self.directory).find(name, &row.email))
     }
 
@@ -209,12 +214,7 @@ impl Lookup {
 
     async fn named(&self, name: NameId, spelled: &str) -> Result<Found, Failure> {
         let key = self.preflight.names.text(name);
-        let is_missing = || {
-            self.incomplete.load(Ordering::Relaxed)
-                && !lock(&self.directory).knows(name)
-                && !lock(&self.settled).contains(&name)
-        };
-        if (self.is_listed() && !is_missing()) || self.is_known(name) {
+        if self.has_everybody() || self.is_known(name) {
             return Ok(lock(&self.directory).find(name, spelled));
         }
         let asked = if lock(&self.directory).key() == Key::Id {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::jobs::Job;
 use super::{Context, RunError};
-use crate::change::{Field, diff};
+use crate::change::{Field, Value, diff};
 use crate::directory::{Found, ambiguous};
 use crate::gateway::{Cause, Gateway};
 use crate::input::relations::contradictions;
@@ -27,6 +27,15 @@ struct Forecast {
     as_wanted: u64,
     /// Rows that are wrong, and those whose member is not there.
     impossible: u64,
+}
+
+/// What would become of one.
+enum Outlook {
+    Change,
+    AsWanted,
+    Wrong(Box<str>),
+    /// Nobody has the email, or nobody can tell yet.
+    Unknown,
 }
 
 /// What is needed to find out what must be known before the first change.
@@ -163,7 +172,7 @@ impl Preparing<'_> {
         let mut rows = open_rows(&self.job.head, &self.job.dir)?;
         while let Some((_, entry)) = rows.next_entry()? {
             if let Entry::Row(row) = entry
-                && let Some(problem) = self.problem(rules, &row)
+                && let Outlook::Wrong(problem) = self.outlook(rules, &row)
             {
                 return Err(RunError::Refused(format!(
                     "line {} is wrong, and --strict is given: nothing was sent\n  line {0}: {problem}",
@@ -174,61 +183,53 @@ impl Preparing<'_> {
         Ok(())
     }
 
-    /// What is wrong with a row, as far as it is known without a further request.
-    fn problem(&self, rules: &Rules, row: &Row) -> Option<Box<str>> {
+    /// What would become of a row, as far as it is known without a further request.
+    fn outlook(&self, rules: &Rules, row: &Row) -> Outlook {
         if let Some(problem) = rules.problem(row) {
-            return Some(problem);
+            return Outlook::Wrong(problem);
         }
-        let wanted = match &row.ask {
-            Ask::Wanted(wanted) => wanted,
-            Ask::Planned { .. } => return None,
-        };
-        match self.lookup.known(row) {
-            Some(Found::One(member)) => {
+        let is_change = match (&row.ask, self.lookup.known(row)) {
+            (Ask::Wanted(wanted), _) if wanted.is_empty() => false,
+            (Ask::Wanted(wanted), Some(Found::One(member))) => {
                 let changes = diff(&member, wanted, self.settings.send_unchanged);
-                rules.objection(&member, &changes)
+                if let Some(objection) = rules.objection(&member, &changes) {
+                    return Outlook::Wrong(objection);
+                }
+                !changes.is_empty()
             }
-            Some(Found::Ambiguous(members)) => Some(ambiguous(members).into()),
-            Some(Found::Nobody) => None,
-            None => wanted
-                .text(Field::MemberType)
-                .and_then(|wanted| rules.type_problem(wanted)),
+            (Ask::Planned { changes, .. }, Some(Found::One(member))) => !member.bears(changes),
+            (_, Some(Found::Ambiguous(members))) => {
+                return Outlook::Wrong(ambiguous(members).into());
+            }
+            (_, Some(Found::Nobody)) => return Outlook::Unknown,
+            (_, None) => {
+                let wanted = row.wants(Field::MemberType).and_then(Value::as_text);
+                let problem = wanted.and_then(|wanted| rules.type_problem(wanted));
+                return problem.map_or(Outlook::Unknown, Outlook::Wrong);
+            }
+        };
+        if is_change {
+            Outlook::Change
+        } else {
+            Outlook::AsWanted
         }
     }
 
     /// What would become of the rows, as far as it is known without a further request.
     fn forecast(&self, rules: &Rules) -> Result<Forecast, RunError> {
         let mut forecast = Forecast::default();
+        let problems = &self.preflight.relations.problems;
         let mut rows = open_rows(&self.job.head, &self.job.dir)?;
         while let Some((_, entry)) = rows.next_entry()? {
-            let row = match entry {
-                Entry::Row(row)
-                    if !self.preflight.relations.problems.contains_key(&row.number)
-                        && self.problem(rules, &row).is_none() =>
-                {
-                    row
-                }
-                _ => {
-                    forecast.impossible += 1;
-                    continue;
-                }
+            let outlook = match entry {
+                Entry::Row(row) if !problems.contains_key(&row.number) => self.outlook(rules, &row),
+                _ => Outlook::Unknown,
             };
-            let is_change = match (&row.ask, self.lookup.known(&row)) {
-                (Ask::Wanted(wanted), _) if wanted.is_empty() => false,
-                (Ask::Wanted(wanted), Some(Found::One(member))) => {
-                    !diff(&member, wanted, self.settings.send_unchanged).is_empty()
-                }
-                (Ask::Planned { changes, .. }, Some(Found::One(member))) => !member.bears(changes),
-                _ => {
-                    forecast.impossible += 1;
-                    continue;
-                }
-            };
-            if is_change {
-                forecast.changed += 1;
-            } else {
-                forecast.as_wanted += 1;
-            }
+            *match outlook {
+                Outlook::Change => &mut forecast.changed,
+                Outlook::AsWanted => &mut forecast.as_wanted,
+                Outlook::Wrong(_) | Outlook::Unknown => &mut forecast.impossible,
+            } += 1;
         }
         Ok(forecast)
     }
