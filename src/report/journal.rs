@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::rundir::{private_file, put_in_place};
+use super::rundir::{private_file, put_in_place, temporary};
 use crate::change::{Change, Outcome};
 use crate::event::{Finished, Intent};
 use crate::gateway::Stats;
@@ -251,12 +251,11 @@ impl Journal {
     /// # Errors
     /// If the file can't be made.
     pub fn create(path: &Path, head: Head) -> io::Result<Self> {
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
-        let mut journal = Self::with(private_file(Path::new(&temporary))?);
+        let temporary = temporary(path);
+        let mut journal = Self::with(private_file(&temporary)?);
         journal.add(&Record::Head(head))?;
         journal.finish()?;
-        put_in_place(Path::new(&temporary), path)?;
+        put_in_place(&temporary, path)?;
         Ok(journal)
     }
 

@@ -187,7 +187,8 @@ impl RunDir {
 
     /// Takes a new one away again, with what this tool put into it: the input was wrong.
     pub fn discard(&self) {
-        for file in [self.input(), self.plan(), self.journal()] {
+        let journal = self.journal();
+        for file in [self.input(), self.plan(), temporary(&journal), journal] {
             let _ = fs::remove_file(file);
         }
         // Only if it is empty.
@@ -207,9 +208,7 @@ impl RunDir {
     /// # Errors
     /// If it can't be made.
     pub fn replace(&self, path: &Path) -> Result<Replacement, RunDirError> {
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
-        let temporary = PathBuf::from(temporary);
+        let temporary = temporary(path);
         let file = private_file(&temporary).map_err(|source| self.error(source))?;
         Ok(Replacement {
             dir: self.clone(),
@@ -336,6 +335,13 @@ impl Drop for Replacement {
             let _ = fs::remove_file(&self.temporary);
         }
     }
+}
+
+/// What a file is called until it is whole.
+pub(super) fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    name.into()
 }
 
 /// Gives a whole file its name, and puts the name on the disk.

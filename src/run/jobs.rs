@@ -48,7 +48,7 @@ pub(super) fn update(settings: &Settings) -> Result<Job, RunError> {
         text::Source::Stdin => None,
     };
     let dir = new_dir(settings, &source.stem(), file)?;
-    let (head, preflight) = or_discard(&dir, || {
+    new_job(dir, |dir| {
         let mut copy = dir.create_file(&dir.input())?;
         let hash = text::spool(&source, &mut copy)?;
         drop(copy);
@@ -71,12 +71,6 @@ pub(super) fn update(settings: &Settings) -> Result<Job, RunError> {
         };
         strict(settings, &preflight)?;
         Ok((head, preflight))
-    })?;
-    Ok(Job {
-        head,
-        dir,
-        preflight,
-        resumed: None,
     })
 }
 
@@ -170,7 +164,7 @@ pub(super) fn undo(context: &Context, settings: &Settings, path: &Path) -> Resul
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let dir = new_dir(settings, &format!("undo-{stem}"), None)?;
     let name = format!("the undo of {}", path.display());
-    let (head, preflight) = or_discard(&dir, || {
+    new_job(dir, |dir| {
         let mut file = io::BufWriter::new(dir.create_file(&dir.plan())?);
         let head = plan_head(&old, &name, None);
         json_line(&mut file, &head).map_err(|source| dir.error(source))?;
@@ -181,17 +175,11 @@ pub(super) fn undo(context: &Context, settings: &Settings, path: &Path) -> Resul
         planned(
             "undo",
             &name,
-            &dir,
+            dir,
             &old.base_url,
             old.organization.clone(),
             settings,
         )
-    })?;
-    Ok(Job {
-        head,
-        dir,
-        preflight,
-        resumed: None,
     })
 }
 
@@ -209,26 +197,29 @@ pub(super) fn apply(context: &Context, settings: &Settings, path: &Path) -> Resu
         .file_stem()
         .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
     let dir = new_dir(settings, &stem, Some(path))?;
-    let (head, preflight) = or_discard(&dir, || {
+    new_job(dir, |dir| {
         let mut copy = dir.create_file(&dir.plan())?;
         text::spool(&text::Source::File(path.to_owned()), &mut copy)?;
         drop(copy);
         let organization = Some(organization).filter(|id| !id.is_empty());
-        let made = planned("apply", &name, &dir, &base_url, organization, settings)?;
+        let made = planned("apply", &name, dir, &base_url, organization, settings)?;
         strict(settings, &made.1)?;
         Ok(made)
-    })?;
+    })
+}
+
+/// A run of what is made in its new directory; if that can't be made, the directory goes again.
+fn new_job(
+    dir: RunDir,
+    make: impl FnOnce(&RunDir) -> Result<(Head, Preflight), RunError>,
+) -> Result<Job, RunError> {
+    let (head, preflight) = make(&dir).inspect_err(|_| dir.discard())?;
     Ok(Job {
         head,
         dir,
         preflight,
         resumed: None,
     })
-}
-
-/// What is made in a new run's directory; if it can't be, the directory goes again.
-fn or_discard<T>(dir: &RunDir, make: impl FnOnce() -> Result<T, RunError>) -> Result<T, RunError> {
-    make().inspect_err(|_| dir.discard())
 }
 
 /// A plan may be written over another one, but over nothing else.
