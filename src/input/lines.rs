@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Seek, SeekFrom};
 
+use memchr::memchr2_iter;
+
 /// A reader that notes where lines end: at LF, at CRLF's LF, and at a CR that stands alone.
 #[derive(Debug)]
 pub(super) struct LineReader<R> {
@@ -36,8 +38,8 @@ impl<R> LineReader<R> {
     }
 
     /// The line, from 1, on which the record's own text starts, given where the csv reader stands after it and
-    /// how many lines end inside its cells. To be called for each record, in order.
-    pub(super) fn start_of(&mut self, end: u64, inside: u64) -> u64 {
+    /// how many lines end inside its cells, which is asked only if some may. To be called for each record, in order.
+    pub(super) fn start_of(&mut self, end: u64, inside: impl FnOnce() -> u64) -> u64 {
         let before = self.passed;
         let mut last = None;
         while let Some(offset) = self.ends.front().copied().filter(|offset| *offset < end) {
@@ -47,7 +49,12 @@ impl<R> LineReader<R> {
         }
         let terminator = u64::from(last.is_some_and(|offset| offset + 1 == end));
         // What is neither inside a cell nor ends the record are blank lines before it.
-        let blank = (self.passed - before).saturating_sub(inside + terminator);
+        let others = (self.passed - before).saturating_sub(terminator);
+        let blank = if others == 0 {
+            0
+        } else {
+            others.saturating_sub(inside())
+        };
         before + blank + 1
     }
 }
@@ -55,16 +62,21 @@ impl<R> LineReader<R> {
 impl<R: Read> Read for LineReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        for &byte in buffer.get(..read).unwrap_or_default() {
-            if self.after_cr && byte != b'\n' {
-                self.ends.push_back(self.offset - 1);
-            }
-            self.after_cr = byte == b'\r';
-            if byte == b'\n' {
-                self.ends.push_back(self.offset);
-            }
-            self.offset += 1;
+        let bytes = buffer.get(..read).unwrap_or_default();
+        if self.after_cr && bytes.first().is_some_and(|first| *first != b'\n') {
+            self.ends.push_back(self.offset - 1);
         }
+        for at in memchr2_iter(b'\n', b'\r', bytes) {
+            // A CR at the end of what was read is judged by what comes next.
+            let lone = || bytes.get(at + 1).is_some_and(|next| *next != b'\n');
+            if bytes.get(at) == Some(&b'\n') || lone() {
+                self.ends.push_back(self.offset + at as u64);
+            }
+        }
+        if let Some(last) = bytes.last() {
+            self.after_cr = *last == b'\r';
+        }
+        self.offset += read as u64;
         Ok(read)
     }
 }

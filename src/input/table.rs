@@ -251,7 +251,7 @@ impl Table {
         }
         let layout = Layout::from_header(input, delimiter, &record)?;
         let end = reader.position().byte();
-        let inside = record.iter().map(ends_inside).sum();
+        let inside = || record.iter().map(ends_inside).sum();
         reader.get_mut().start_of(end, inside);
         Ok(Self {
             input: input.to_owned(),
@@ -308,7 +308,7 @@ impl Table {
         {
             return self.close().map(|()| None);
         }
-        let inside: u64 = self.record.iter().map(ends_inside).sum();
+        let inside = || self.record.iter().map(ends_inside).sum();
         let end = self.reader.position().byte();
         let line = self.reader.get_mut().start_of(end, inside);
         self.number = self

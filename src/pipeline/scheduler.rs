@@ -1,12 +1,13 @@
 //! Lets rows go: those of one member one after another, in the file's order; different members at once, up to the
 //! concurrency; and one that takes an email after the rows of the member who gives it up.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use hashbrown::HashMap;
 use tokio::sync::mpsc;
 use tracing::Instrument;
 
