@@ -21,8 +21,9 @@ const MAX_ERROR_BODY: usize = 64 * 1024;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// A connection is there within this or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The headers of an update, so that their table need not grow: two of ours, and four that reqwest and hyper add.
-const HEADERS: usize = 6;
+/// The headers of an update, so that their table need not grow: two of ours, and five that reqwest and hyper add
+/// (Accept, User-Agent, Accept-Encoding, Host, Content-Length).
+const HEADERS: usize = 7;
 
 /// How to reach the API.
 #[derive(Clone, Debug)]

@@ -310,7 +310,14 @@ fn without_mark(body: &[u8]) -> &[u8] {
 }
 
 fn from_json<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, UnreadableBody> {
-    serde_json::from_slice(without_mark(body)).map_err(|error| UnreadableBody::json(&error))
+    let body = without_mark(body);
+    // Checked as a whole once, its strings need not be checked one by one. Broken text in a string that nobody reads is
+    // no reason not to read the others.
+    let parsed = match std::str::from_utf8(body) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(body),
+    };
+    parsed.map_err(|error| UnreadableBody::json(&error))
 }
 
 #[derive(Debug, Default, Deserialize)]
