@@ -206,6 +206,16 @@ impl Value {
         }
     }
 
+    /// The value as it stands in a CSV.
+    #[must_use]
+    pub const fn as_str(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Flag(true) => "true",
+            Self::Flag(false) => "false",
+        }
+    }
+
     /// Equal without regard to case (Unicode's lower case).
     #[must_use]
     pub fn eq_ignore_case(&self, other: &Self) -> bool {
@@ -238,10 +248,7 @@ impl<'de> Deserialize<'de> for Value {
 
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag(flag) => write!(f, "{flag}"),
-            Self::Text(text) => f.write_str(text),
-        }
+        f.write_str(self.as_str())
     }
 }
 

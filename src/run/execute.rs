@@ -27,8 +27,8 @@ use crate::pipeline::producer::Producer;
 use crate::pipeline::rules::Rules;
 use crate::pipeline::scheduler;
 use crate::pipeline::worker::{Worker, WorkerOptions};
-use crate::report::files::open_rows;
-use crate::report::journal::{InputKind, Journal, Record, Sent};
+use crate::report::journal::{Extent, Index, InputKind, Journal, Record, Sent};
+use crate::report::ledger::open_rows;
 use crate::report::preview::Preview;
 use crate::report::progress::Progress;
 use crate::report::reporter::{Reporter, ReporterOptions, Told};
@@ -114,11 +114,12 @@ async fn begin(
             job.dir.path(),
         )?)
     };
-    let journal = open_journal(job, resumed.as_ref()).map_err(|source| job.dir.error(source))?;
     let is_resumed = resumed.is_some();
-    let (before, started_as) = resumed
-        .map(|resumed| (resumed.before, resumed.started_as))
-        .unwrap_or_default();
+    let (before, started_as, journal) = match resumed {
+        Some(resumed) => (resumed.before, resumed.started_as, Some(resumed.journal)),
+        None => Default::default(),
+    };
+    let journal = open_journal(job, journal).map_err(|source| job.dir.error(source))?;
     let own_id = identity.user_id.filter(|_| !settings.allow_self);
     let mut rules = Rules::new(&settings.protected, own_id);
     let preflight = Arc::new(std::mem::take(&mut job.preflight));
@@ -267,11 +268,11 @@ const fn remedy(cause: &Cause) -> &'static str {
     }
 }
 
-fn open_journal(job: &Job, resumed: Option<&Resumed>) -> io::Result<Journal> {
-    let Some(resumed) = resumed else {
+fn open_journal(job: &Job, resumed: Option<(Extent, Index)>) -> io::Result<Journal> {
+    let Some((extent, index)) = resumed else {
         return Journal::create(&job.dir.journal(), job.head.clone());
     };
-    let mut journal = Journal::reopen(&job.dir.journal(), resumed.journal)?;
+    let mut journal = Journal::reopen(&job.dir.journal(), extent, index)?;
     journal.add(&Record::Resumed(now()))?;
     journal.finish()?;
     Ok(journal)

@@ -10,8 +10,9 @@ use crate::cli::{for_real, with_csv};
 use crate::input::plan::PlanRow;
 use crate::output::stdout_has_colour;
 use crate::report::RunDir;
-use crate::report::files::{FilesError, Ledger, Totals};
-use crate::report::journal::{Head, InputKind, Record};
+use crate::report::files::Totals;
+use crate::report::journal::{Ended, Head, InputKind, Record};
+use crate::report::ledger::{FilesError, Ledger};
 use crate::report::preview::Preview;
 use crate::report::reporter::Told;
 use crate::report::rundir::private_file;
@@ -34,7 +35,12 @@ pub(super) fn finish(
             quoted(&dir.path().display().to_string())
         ))
     };
-    let mut ledger = Ledger::read(dir).map_err(|error| unwritable(&error))?;
+    let ledger = match told.trouble {
+        None => Ledger::written(dir, told.journal.take_index()),
+        // What could not be written is not there.
+        Some(_) => Ledger::read(dir),
+    };
+    let mut ledger = ledger.map_err(|error| unwritable(&error))?;
     ledger.set_sent(told.sent);
     let totals = ledger
         .write_files(dir)
@@ -55,11 +61,11 @@ pub(super) fn finish(
     let summary = Summary::new(&totals, &ending, dir.path());
     summary.write(dir).map_err(|error| unwritable(&error))?;
     if told.trouble.is_none() {
-        let ended = Record::Ended {
+        let ended = Record::Ended(Ended {
             stop: summary.stop.clone(),
             exit_code: summary.exit_code,
             at: summary.finished_at.clone(),
-        };
+        });
         told.journal
             .add(&ended)
             .and_then(|()| told.journal.finish())

@@ -10,8 +10,8 @@ use crate::input::plan::{self, PlanHead, PlanReader};
 use crate::input::{InputError, Preflight, Rows, Table, preflight, text};
 use crate::output::count;
 use crate::report::RunDir;
-use crate::report::files::{FirstEmails, Ledger, open_rows};
-use crate::report::journal::{self, Head, InputKind};
+use crate::report::journal::{self, FirstEmails, Head, InputKind};
+use crate::report::ledger::{Ledger, open_rows};
 use crate::report::summary::now;
 use crate::settings::Settings;
 use crate::sigma::hosts::{self, Environment};
@@ -29,7 +29,8 @@ pub(super) struct Job {
 pub(super) struct Resumed {
     pub(super) before: Before,
     pub(super) started_as: FirstEmails,
-    pub(super) journal: journal::Extent,
+    /// How far the journal was read, and what it holds.
+    pub(super) journal: (journal::Extent, journal::Index),
 }
 
 /// The rows of a CSV.
@@ -130,12 +131,10 @@ pub(super) fn resume(
     }
     let preflight = preflight(&head.input, || open_rows(&head, &dir))?;
     let (before, started_as) = ledger.before(&dir, only_failed).map_err(refused)?;
-    let journal = ledger.extent();
-    drop(ledger);
     let resumed = Some(Resumed {
         before,
         started_as,
-        journal,
+        journal: ledger.into_parts(),
     });
     Ok(Job {
         head,

@@ -8,7 +8,7 @@ use crate::cli::{Cli, Command};
 use crate::input::InputError;
 use crate::lock::LockError;
 use crate::output::{Output, count};
-use crate::report::files::FilesError;
+use crate::report::ledger::FilesError;
 use crate::report::rundir::RunDirError;
 use crate::sandbox::{self, Sandbox};
 use crate::settings::{Layer, Settings, SettingsError};

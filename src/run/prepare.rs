@@ -15,7 +15,7 @@ use crate::input::{Ask, Entry, Preflight, Row};
 use crate::lookup::{Lookup, LookupError};
 use crate::output::{Lines, Plain, count, grouped, is_interactive};
 use crate::pipeline::rules::Rules;
-use crate::report::files::open_rows;
+use crate::report::ledger::open_rows;
 use crate::settings::Settings;
 use crate::sigma::{Request, TypesPage};
 use crate::stop::Stop;
