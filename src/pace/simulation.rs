@@ -81,6 +81,16 @@ enum Kind {
     Free,
 }
 
+impl Kind {
+    /// Requests a second that can be had of a limit: a window takes whole requests.
+    fn offers(self, limit: f64) -> f64 {
+        match self {
+            Self::Window(length) => (length * limit + 1e-9).floor() / length,
+            _ => limit,
+        }
+    }
+}
+
 const KINDS: [(&str, Kind); 5] = [
     ("bucket of 1 s", Kind::Bucket(1.0)),
     ("bucket of 10 s", Kind::Bucket(10.0)),
@@ -291,7 +301,7 @@ fn watch(scenario: &Scenario, mut look: impl FnMut(f64, &Search)) -> Outcome {
         });
         let happens_at = events.peek().map_or(u64::MAX, |Reverse((at, _, _))| *at);
         let next = sends_at.unwrap_or(u64::MAX).min(happens_at).min(end);
-        offered += scenario.limit.at(seconds(now)) * seconds(next - now);
+        offered += scenario.kind.offers(scenario.limit.at(seconds(now))) * seconds(next - now);
         at_once += search.at_once() as f64 * seconds(next - now);
         now = next;
         if now == end {
