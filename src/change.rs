@@ -478,7 +478,7 @@ pub enum Outcome {
     Invalid,
     /// No member has that email.
     NotFound,
-    /// The API refused it, or the tries ran out and the member is known not to be changed.
+    /// The API refused it, or the tries ran out and the member is known not to bear all of it.
     Failed,
     /// The member's values are no longer those from which the plan or the undo was made; nothing was sent.
     Conflict,

@@ -86,12 +86,13 @@ pub enum Event {
     Intent(Intent, oneshot::Sender<()>),
     /// A row has its outcome.
     Finished(Finished),
-    /// The run stopped before the row; if it had an intent, nothing of it was sent.
+    /// The run stopped before the row had an outcome.
     Abandoned {
         /// The row's number.
         row: u32,
-        /// Whether an intent of it was recorded.
-        recorded: bool,
+        /// Takes back the row's last intent, of which nothing was sent. Without it, an intent that is there stays: what it
+        /// says may have been done.
+        withdraws: bool,
     },
 }
 

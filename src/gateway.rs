@@ -230,7 +230,7 @@ impl Gateway {
         let sent = form_encoded(secret);
         let mut text = text.to_owned();
         for hidden in [Some(secret), Some(&*sent), token].into_iter().flatten() {
-            if text.contains(hidden) {
+            if !hidden.is_empty() && text.contains(hidden) {
                 text = text.replace(hidden, "[hidden]");
             }
         }
@@ -304,13 +304,14 @@ impl Gateway {
         }
     }
 
-    /// One look at a member after all else, also when the run stops: it waits for a pause, but not for long.
+    /// One look at a member after all else, also when the run stops meanwhile: it waits for a pause, but not for long.
     ///
     /// # Errors
     /// As [`Gateway::call`].
     pub async fn last_look(&self, request: Request<'_>) -> Result<Reply, Failure> {
-        if !self.stop.is_raised() {
-            return self.call(request).await;
+        match self.call(request).await {
+            Err(failure) if matches!(failure.cause, Cause::Stopped) => {}
+            told => return told,
         }
         let stopped = Failure {
             cause: Cause::Stopped,

@@ -617,12 +617,6 @@ impl Settings {
         if self.verbose && self.quiet {
             return wrong("--verbose and --quiet", "give one of them");
         }
-        if self.save_plan.is_some() && !self.dry_run {
-            return wrong(
-                "--save-plan",
-                "it saves what a dry run shows: give --dry-run as well",
-            );
-        }
         if let Some(entry) = self.protected.iter().find(|entry| !is_email(entry)) {
             return wrong(
                 "--protected",

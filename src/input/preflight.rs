@@ -3,7 +3,7 @@
 //! One pass collects the keys and what each row says by itself. Only if rows have to do with one another is there
 //! a second pass, over the rows that do, so that memory goes with the keys and not with the cells.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use super::relations::{Claim, Relations};
 use super::{Ask, BadRow, Entry, InputError, NameId, Names, Row, Rows};
@@ -11,8 +11,6 @@ use crate::change::{Field, fold};
 
 /// Wrong rows are kept for `--strict`'s message; more than this nobody reads.
 const BAD_ROWS_KEPT: usize = 20;
-/// Account types are checked against the organization's; a file with more is not checked.
-const TYPES_KEPT: usize = 1_000;
 
 /// What the whole file says.
 #[derive(Debug, Default)]
@@ -34,8 +32,8 @@ pub struct Preflight {
     /// Folded emails that rows name and that the run itself gives or takes away: in them a look-up during the
     /// run could see a rename.
     pub contested: Vec<NameId>,
-    /// The account types that rows ask for.
-    pub member_types: BTreeSet<Box<str>>,
+    /// Whether rows ask for account types.
+    pub has_types: bool,
     uses: Uses,
     /// Rows that ask for a new owner or for documents to be archived without archiving the member.
     pub stray_companions: u32,
@@ -175,12 +173,7 @@ impl Preflight {
         let Ask::Wanted(values) = &row.ask else {
             return;
         };
-        if let Some(member_type) = values.text(Field::MemberType)
-            && self.member_types.len() < TYPES_KEPT
-            && !self.member_types.contains(member_type)
-        {
-            self.member_types.insert(member_type.into());
-        }
+        self.has_types |= values.text(Field::MemberType).is_some();
         let companion = values.text(Field::NewOwner).is_some()
             || values.is_true(Field::ArchiveDocuments)
             || values.is_true(Field::ArchiveScheduledExports);

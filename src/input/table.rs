@@ -79,10 +79,10 @@ impl Layout {
         })
     }
 
-    /// Whether `field` has a column.
+    /// Whether the column with this number names the member.
     #[must_use]
-    pub fn has(&self, field: Field) -> bool {
-        self.columns.contains(&Column::Field(field))
+    pub fn is_email(&self, column: usize) -> bool {
+        self.columns.get(column) == Some(&Column::Email)
     }
 
     /// Whether the column with this number is one that is read.
@@ -331,7 +331,12 @@ impl Table {
     fn close(&self) -> Result<(), InputError> {
         match self.last {
             Some((place, end))
-                if has_open_quote(self.reader.get_ref().inner(), place.offset, end) =>
+                if has_open_quote(
+                    self.reader.get_ref().inner(),
+                    place.offset,
+                    end,
+                    self.layout.delimiter,
+                ) =>
             {
                 Err(InputError::OpenQuote {
                     input: self.input.clone(),
@@ -421,16 +426,33 @@ fn find_delimiter(file: File) -> std::io::Result<u8> {
         .unwrap_or(b','))
 }
 
-/// Whether the text from `start` to `end`, where the file ends, has a quote that opens and does not close: then
-/// the number of quotes is odd. Looked at for the last record alone.
-fn has_open_quote(mut file: &File, start: u64, end: u64) -> bool {
+/// Whether a cell of the last record, which stands from `start` to `end`, opens a quote that is never closed.
+fn has_open_quote(mut file: &File, start: u64, end: u64, delimiter: u8) -> bool {
     let mut text = Vec::new();
     let length = end.saturating_sub(start);
     // The reader is at its end, so that its place in the file is not needed any more.
     let read = file
         .seek(SeekFrom::Start(start))
         .and_then(|_| file.take(length).read_to_end(&mut text));
-    read.is_ok() && text.split(|byte| *byte == b'"').count() % 2 == 0
+    read.is_ok() && ends_quoted(&text, delimiter)
+}
+
+/// Whether a record ends inside of quotes. One that does not stand at a cell's beginning is a character like any other.
+fn ends_quoted(record: &[u8], delimiter: u8) -> bool {
+    let (mut begins, mut quoted) = (true, false);
+    let mut bytes = record.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        if quoted {
+            // Two of them are one that belongs to the value.
+            if byte == b'"' && bytes.next_if_eq(&b'"').is_none() {
+                quoted = false;
+            }
+            continue;
+        }
+        quoted = begins && byte == b'"';
+        begins = byte == delimiter || matches!(byte, b'\n' | b'\r');
+    }
+    quoted
 }
 
 fn parse(

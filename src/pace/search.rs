@@ -105,6 +105,10 @@ const ROUNDED_UP: f64 = 1.0;
 /// sixth on average, and a window of 60 s costs about 20 trials; doubling would outlast it by a quarter.
 const PAUSE_GROWTH: f64 = 0.5;
 
+/// Without `Retry-After`: the longest pause, in seconds. Windows are a minute at most, usually; an API that refuses for hours
+/// is asked as often as one whose limit may have risen.
+const LONGEST_PAUSE: f64 = LONGEST_CYCLE;
+
 /// Without `Retry-After`: the first pause, in requests at the refused rate. One token is back after one; the second is for
 /// the jitter of the trial's way there.
 const PAUSE_REQUESTS: f64 = 2.0;
@@ -400,7 +404,7 @@ impl Search {
                 until = until.max(if told.is_some() {
                     now
                 } else {
-                    now + PAUSE_GROWTH * (now - hold.began)
+                    now + (PAUSE_GROWTH * (now - hold.began)).min(LONGEST_PAUSE)
                 });
             }
             hold.last_refusal = now;

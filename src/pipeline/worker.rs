@@ -53,8 +53,8 @@ pub struct Worker {
 enum End {
     /// With an outcome.
     Outcome(Settled),
-    /// The run stopped before anything was sent.
-    Abandoned { recorded: bool },
+    /// The run stopped before it had one; `withdraws` takes back an intent of which nothing was sent.
+    Abandoned { withdraws: bool },
 }
 
 /// An outcome and what is known with it.
@@ -78,6 +78,20 @@ enum Borne {
     None,
 }
 
+impl Borne {
+    /// Whatever of the changes differed before and does not now was done.
+    fn of(now: &Member, changes: &[Change]) -> Self {
+        let mut visible = changes.iter().filter(|change| change.is_visible());
+        if now.bears(changes) {
+            Self::All
+        } else if visible.any(|change| now.bears(std::slice::from_ref(change))) {
+            Self::Part
+        } else {
+            Self::None
+        }
+    }
+}
+
 impl Settled {
     fn new(outcome: Outcome, message: Option<Box<str>>) -> Self {
         Self {
@@ -89,6 +103,18 @@ impl Settled {
             recorded: false,
             partly: false,
             message,
+        }
+    }
+
+    /// An earlier piece of the run may have sent the row, and why nobody can tell.
+    fn of_prior(prior: &Intent, status: Option<u16>, why: &str) -> Self {
+        let message = format!("an earlier piece of this run may have sent it, and {why}");
+        Self {
+            member_id: Some(prior.member_id.clone()),
+            status,
+            changes: Arc::clone(&prior.changes),
+            recorded: true,
+            ..Self::new(Outcome::Unknown, Some(message.into()))
         }
     }
 
@@ -131,9 +157,9 @@ impl Worker {
     /// Brings a row to its outcome and tells it.
     pub async fn run(&self, job: &Job) {
         let event = match self.settle(job).await {
-            End::Abandoned { recorded } => Event::Abandoned {
+            End::Abandoned { withdraws } => Event::Abandoned {
                 row: job.row.number,
-                recorded,
+                withdraws,
             },
             End::Outcome(settled) => {
                 self.limits.note(settled.outcome);
@@ -164,7 +190,7 @@ impl Worker {
             return Settled::new(Outcome::Empty, None).end();
         }
         let member = match &job.prior {
-            Some(prior) => match Box::pin(self.look_again(prior)).await {
+            Some(prior) => match Box::pin(self.look_again(row, prior)).await {
                 Ok(member) => member,
                 Err(end) => return end,
             },
@@ -199,40 +225,37 @@ impl Worker {
         self.send(job, member, changes).await
     }
 
-    /// Reads the member back for which an earlier piece of the run recorded an intent. If it bears what was meant,
-    /// the row is done.
-    async fn look_again(&self, prior: &Intent) -> Result<Member, End> {
-        let reply = match self
-            .gateway
-            .call(Request::Member {
-                id: &prior.member_id,
-            })
-            .await
-        {
+    /// Reads the member back for which an earlier piece of the run recorded an intent. If it bears what was meant, and
+    /// all else that the row wants, the row is done.
+    async fn look_again(&self, row: &Row, prior: &Intent) -> Result<Member, End> {
+        let id = &prior.member_id;
+        let reply = match self.gateway.call(Request::Member { id }).await {
             Ok(reply) => reply,
-            Err(failure) => return Err(self.not_looked_up(&failure)),
+            Err(failure) => {
+                let Cause::Attempt(error) = &failure.cause else {
+                    return Err(self.not_looked_up(&failure));
+                };
+                let why = format!("reading the member failed: {error}");
+                return Err(Settled::of_prior(prior, error.status(), &why).end());
+            }
         };
+        let status = Some(reply.answer.status);
         let member = reply.answer.member().map_err(|error| {
-            end(Outcome::Unknown, format!("an earlier piece of this run may have sent it, and the member can't be read: {error}"))
+            Settled::of_prior(prior, status, &format!("the member can't be read: {error}")).end()
         })?;
         if member.id != prior.member_id {
-            return Err(end(
-                Outcome::Unknown,
-                "an earlier piece of this run may have sent it, and reading the member showed another",
-            ));
+            let why = "reading the member showed another";
+            return Err(Settled::of_prior(prior, status, why).end());
         }
-        if prior.changes.iter().any(Change::is_visible) && member.bears(&prior.changes) {
-            let mut settled = Settled::new(
-                Outcome::Updated,
-                Some(
-                    "sent by an earlier piece of this run; the member was read to confirm it"
-                        .into(),
-                ),
-            )
-            .of(&member);
-            settled.status = Some(reply.answer.status);
-            settled.changes = Arc::clone(&prior.changes);
-            settled.recorded = true;
+        if prior.changes.iter().any(Change::is_visible)
+            && member.bears(&prior.changes)
+            && !(self.changes(row, &member).await?.iter()).any(Change::is_visible)
+        {
+            let mut settled = Settled::of_prior(prior, status, "");
+            settled.outcome = Outcome::Updated;
+            settled.message = Some(
+                "sent by an earlier piece of this run; the member was read to confirm it".into(),
+            );
             return Err(settled.end());
         }
         Ok(member)
@@ -240,10 +263,10 @@ impl Worker {
 
     fn not_looked_up(&self, failure: &Failure) -> End {
         match &failure.cause {
-            Cause::Stopped => End::Abandoned { recorded: false },
+            Cause::Stopped => End::Abandoned { withdraws: false },
             Cause::SignIn(_) => {
                 self.sign_in_failed(&failure.cause);
-                End::Abandoned { recorded: false }
+                End::Abandoned { withdraws: false }
             }
             Cause::Attempt(error) => {
                 let message =
@@ -310,7 +333,7 @@ impl Worker {
     async fn send(&self, job: &Job, member: Member, mut changes: Vec<Change>) -> End {
         let pass = tokio::select! {
             biased;
-            () = self.stop.raised() => return End::Abandoned { recorded: false },
+            () = self.stop.raised() => return End::Abandoned { withdraws: false },
             pass = self.canary.pass() => pass,
         };
         let watch = match pass {
@@ -318,7 +341,7 @@ impl Worker {
             Pass::Free => None,
             Pass::Halt => {
                 self.stop.raise(StopReason::FailureLimit);
-                return End::Abandoned { recorded: false };
+                return End::Abandoned { withdraws: false };
             }
         };
         // The values that were recorded first are the ones to which an undo goes back.
@@ -343,7 +366,7 @@ impl Worker {
         };
         let told = self.events.send(Event::Intent(intent, recorded)).await;
         if told.is_err() || is_recorded.await.is_err() {
-            return End::Abandoned { recorded: false };
+            return End::Abandoned { withdraws: false };
         }
         let result = self
             .gateway
@@ -356,8 +379,8 @@ impl Worker {
         if let Some(watch) = watch {
             let right = match &mut end {
                 End::Outcome(settled) if settled.outcome == Outcome::Updated => {
-                    let borne = Box::pin(self.reads_back(&member, &changes)).await;
-                    settled.look_at(&borne)
+                    let now = Box::pin(self.read_again(&member)).await;
+                    settled.look_at(&now.map(|now| Borne::of(&now, &changes)))
                 }
                 _ => false,
             };
@@ -423,7 +446,7 @@ impl Worker {
                         Cause::Attempt(error) => {
                             settled(Outcome::Failed, Some(error.to_string())).end()
                         }
-                        Cause::SignIn(_) | Cause::Stopped => End::Abandoned { recorded: true },
+                        Cause::SignIn(_) | Cause::Stopped => End::Abandoned { withdraws: true },
                     };
                 }
                 stopped = !matches!(failure.cause, Cause::Attempt(_));
@@ -435,7 +458,9 @@ impl Worker {
         // stays, with the values before.
         let borne = Box::pin(self.reads_back(member, changes)).await;
         match borne {
-            Ok(Borne::None | Borne::Part) | Err(_) if stopped => End::Abandoned { recorded: false },
+            Ok(Borne::None | Borne::Part) | Err(_) if stopped => {
+                End::Abandoned { withdraws: false }
+            }
             Ok(Borne::All) => settled(
                 Outcome::Updated,
                 Some(format!("confirmed by reading the member again ({reason})")),
@@ -473,6 +498,12 @@ impl Worker {
         if !changes.iter().any(Change::is_visible) {
             return Err("the API does not show what was set".to_owned());
         }
+        let now = self.read_again(member).await?;
+        Ok(Borne::of(&now, changes))
+    }
+
+    /// The member as it is now, or why it can't be read.
+    async fn read_again(&self, member: &Member) -> Result<Member, String> {
         let reply = self
             .gateway
             .last_look(Request::Member { id: &member.id })
@@ -485,13 +516,7 @@ impl Worker {
         if now.id != member.id {
             return Err("reading it again showed another member".to_owned());
         }
-        let mut visible = changes.iter().filter(|change| change.is_visible());
-        Ok(match now.bears(changes) {
-            true => Borne::All,
-            // Whatever differed before and does not now was done.
-            false if visible.any(|change| now.bears(std::slice::from_ref(change))) => Borne::Part,
-            false => Borne::None,
-        })
+        Ok(now)
     }
 }
 
@@ -542,16 +567,24 @@ fn unborne(member: &Member, change: &Change) -> String {
 /// holds what it held when the plan was made.
 fn planned(member: &Member, changes: &[Change]) -> Result<Vec<Change>, String> {
     let mut left = Vec::new();
+    // As the API may have folded them when they were set; but exactly the one or the other is no question.
+    let fits = |field: Field, now: Option<&Value>, value: Option<&Value>| match value {
+        Some(value) => field.bears(now, value),
+        None => now.is_none(),
+    };
     for change in changes {
         let now = member.values.get(change.field);
+        let is_done = now == Some(&change.after)
+            || (!fits(change.field, now, change.before.as_ref())
+                && change.field.bears(now, &change.after));
         if change.field.is_write_only() {
             left.push(change.clone());
-        } else if now == Some(&change.after) {
+        } else if is_done {
             // Nothing to send, unless a write-only field needs it beside it.
             if changes.iter().any(|other| other.field.is_write_only()) {
                 left.push(change.clone());
             }
-        } else if now == change.before.as_ref() || (now.is_none() && change.before.is_none()) {
+        } else if fits(change.field, now, change.before.as_ref()) {
             left.push(change.clone());
         } else {
             let shown = |value: Option<&Value>| {
@@ -566,4 +599,32 @@ fn planned(member: &Member, changes: &[Change]) -> Result<Vec<Change>, String> {
         }
     }
     Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_takes_values_as_the_api_may_have_folded_them() {
+        let email = |before: &str, after: &str| Change {
+            field: Field::Email,
+            before: Some(Value::text(before)),
+            after: Value::text(after),
+        };
+        let has = |now: &str| Member {
+            id: "m".into(),
+            values: [(Field::Email, Value::text(now))].into_iter().collect(),
+        };
+        let left = |now: &str, change: Change| planned(&has(now), &[change]).map(|left| left.len());
+        assert_eq!(left("new@x", email("New@x", "old@x")), Ok(1));
+        assert_eq!(left("old@x", email("New@x", "Old@x")), Ok(0));
+        assert_eq!(
+            left("ann@x", email("ann@x", "Ann@x")),
+            Ok(1),
+            "its case alone"
+        );
+        assert_eq!(left("Ann@x", email("ann@x", "Ann@x")), Ok(0));
+        assert!(left("other@x", email("New@x", "old@x")).is_err());
+    }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use super::RunDir;
-use super::journal::{Ended, Sent};
+use super::journal::{Ended, Index, Sent};
 use super::ledger::{FilesError, Ledger, RowEnd};
 use crate::change::{Change, Field, Outcome, Value, fold};
 use crate::input::{Entry, Rows};
@@ -72,6 +72,7 @@ impl Ledger {
         failed
             .write_record(failed_header(&rows, &fields))
             .map_err(failing)?;
+        let moved = Moved::of(self.index());
         let mut changes = String::new();
         while let Some((place, entry)) = rows.next_entry()? {
             let (line, email) = match &entry {
@@ -96,7 +97,8 @@ impl Ledger {
                 ))
                 .map_err(failing)?;
             if !record.outcome.is_success() {
-                let (original, beyond) = original_cells(&rows, &entry, &fields);
+                let moved = moved.email_now(place.number, record.member(), email);
+                let (original, beyond) = original_cells(&rows, &entry, &fields, moved);
                 let told = [record.outcome.name(), record.message()];
                 let cells = original.iter().map(String::as_str).chain(told);
                 failed
@@ -104,8 +106,8 @@ impl Ledger {
                     .map_err(failing)?;
             }
             if end.touched && end.changes.iter().any(Change::is_visible) {
-                let renamed = record.member().and_then(|member| index.renamed(member));
-                let email = renamed.map_or(&**email, |(_, last)| last);
+                let now = record.member().and_then(|member| index.email_now(member));
+                let email = now.unwrap_or(email);
                 let before = |field: Field| {
                     let mut visible = end.changes.iter().filter(|change| change.is_visible());
                     let change = visible.find(|change| change.field == field)?;
@@ -145,17 +147,60 @@ fn failed_header(rows: &Rows, fields: &[Field]) -> Vec<String> {
     own.into_iter().chain(more).collect()
 }
 
+/// Members whom other rows have renamed: a row that is fed back must name them by the email that they have now, for the
+/// one before may be another member's.
+#[derive(Debug, Default)]
+struct Moved {
+    /// The row that renamed the member, and the email since, by id and by the email before.
+    by_member: HashMap<Box<str>, (u32, Box<str>)>,
+    by_email: HashMap<String, (u32, Box<str>)>,
+}
+
+impl Moved {
+    fn of(index: &Index) -> Self {
+        let mut moved = Self::default();
+        for (row, member, before, after) in index.renames_done() {
+            let now = (row, after.into());
+            (moved.by_email).insert(fold(before).into_owned(), now.clone());
+            moved.by_member.insert(member.into(), now);
+        }
+        moved
+    }
+
+    /// The email that the member of a row has now, if another row gave it.
+    fn email_now(&self, row: u32, member: Option<&str>, email: &str) -> Option<&str> {
+        let moved = match member {
+            Some(member) => self.by_member.get(member),
+            None if self.by_email.is_empty() => None,
+            None => self.by_email.get(&*fold(email)),
+        };
+        moved
+            .filter(|(by, _)| *by != row)
+            .map(|(_, email)| &**email)
+    }
+}
+
 /// The cells of the row that was just read, for failed.csv, and those that the header has no columns for. A row with
-/// too few cells gets one of these too: it must not become right by being written.
-fn original_cells(rows: &Rows, entry: &Entry, fields: &[Field]) -> (Vec<String>, Vec<String>) {
+/// too few cells gets one of these too: it must not become right by being written. `email` is that of a member who has
+/// another one by now.
+fn original_cells(
+    rows: &Rows,
+    entry: &Entry,
+    fields: &[Field],
+    email: Option<&str>,
+) -> (Vec<String>, Vec<String>) {
     match (rows, entry) {
         (Rows::Csv(table), _) => {
             let text = |cell: &[u8]| String::from_utf8_lossy(cell).into_owned();
             let (layout, cells) = (table.layout(), table.cells());
             let width = layout.header.len();
+            let cell = |column| match email {
+                Some(email) if layout.is_email(column) => email.to_owned(),
+                _ => cells.get(column).map(text).unwrap_or_default(),
+            };
             let own = (0..width)
                 .filter(|column| layout.is_read(*column))
-                .map(|column| cells.get(column).map(text).unwrap_or_default());
+                .map(cell);
             let mut beyond: Vec<String> = cells.iter().skip(width).map(text).collect();
             if cells.len() < width {
                 beyond.push(String::new());
@@ -168,7 +213,8 @@ fn original_cells(rows: &Rows, entry: &Entry, fields: &[Field]) -> (Vec<String>,
                     .map(ToString::to_string)
                     .unwrap_or_default()
             };
-            let own = std::iter::once(row.email.to_string()).chain(fields.iter().map(value));
+            let email = email.unwrap_or(&row.email).to_owned();
+            let own = std::iter::once(email).chain(fields.iter().map(value));
             (own.collect(), Vec::new())
         }
         // A plan's rows are never bad.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::RunDir;
 use super::journal::{
-    Extent, FirstEmails, Head, Index, InputKind, JournalError, JournalReader, OutcomeRecord,
-    Places, Record, Sent, Text,
+    Effect, Extent, FirstEmails, Head, Index, InputKind, JournalError, JournalReader,
+    OutcomeRecord, Places, Record, Sent, Text,
 };
 use super::rundir::RunDirError;
 use crate::change::{Change, Outcome, Value};
@@ -78,13 +78,11 @@ impl Records {
                 _ => None,
             },
         };
-        let record = record.unwrap_or_else(|| without_outcome(row, intent.as_ref()));
-        let ok = record
-            .status
-            .is_some_and(|status| (200..300).contains(&status));
-        let touched = intent.is_some()
-            && (matches!(record.outcome, Outcome::Updated | Outcome::Unknown)
-                || (record.outcome == Outcome::Failed && (ok || record.partly)));
+        let mut record = record.unwrap_or_else(|| without_outcome(row, intent.as_ref()));
+        if let (None, Some(intent)) = (&record.member, &intent) {
+            record.member = Some(Text::from(intent.member_id.clone()));
+        }
+        let touched = intent.is_some() && record.effect() != Effect::None;
         let changes = match (&record.changes, intent) {
             (Some(changes), _) => Arc::clone(changes),
             (None, Some(intent)) if touched || record.outcome == Outcome::Failed => intent.changes,
@@ -121,7 +119,7 @@ fn without_outcome(row: u32, intent: Option<&Intent>) -> OutcomeRecord<'static> 
     OutcomeRecord {
         row,
         outcome,
-        member: intent.map(|intent| Text::from(intent.member_id.clone())),
+        member: None,
         status: None,
         attempts: u32::from(intent.is_some()),
         partly: false,
@@ -141,12 +139,7 @@ impl Ledger {
         while let Some((at, glance)) = reader.next_glance()? {
             index.note(at, glance);
         }
-        Ok(Self {
-            head,
-            extent: reader.extent(),
-            records: Records::new(reader),
-            index,
-        })
+        Ok(Self::new(head, reader, index))
     }
 
     /// The journal of a run that has just been written, which is what `index` says.
@@ -155,12 +148,19 @@ impl Ledger {
     /// If it can't be read.
     pub fn written(dir: &RunDir, index: Index) -> Result<Self, FilesError> {
         let (reader, head) = JournalReader::open(&dir.journal())?;
-        Ok(Self {
+        Ok(Self::new(head, reader, index))
+    }
+
+    fn new(mut head: Head, reader: JournalReader, index: Index) -> Self {
+        if let (None, Some(id)) = (&head.organization, index.organization()) {
+            head.organization = Some(id.to_owned());
+        }
+        Self {
             head,
             extent: reader.extent(),
             records: Records::new(reader),
             index,
-        })
+        }
     }
 
     /// What binds the run.
@@ -302,7 +302,7 @@ impl Ledger {
             }
             each(plan::PlanRow {
                 line,
-                email: index.renamed(member).map_or(email, |(_, last)| last.into()),
+                email: index.email_now(member).map_or(email, Into::into),
                 member: member.into(),
                 changes,
             })

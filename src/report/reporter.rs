@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -11,7 +11,7 @@ use super::files::describe;
 use super::journal::{Journal, Record, SYNC_EVERY, Sent};
 use super::preview::Preview;
 use super::progress::{Progress, Vitals};
-use crate::change::Outcome;
+use crate::change::{Field, Outcome};
 use crate::event::{Event, Finished};
 use crate::gateway::Gateway;
 use crate::output::{Output, Plain, shortened};
@@ -54,6 +54,15 @@ pub struct Reporter {
     pub began: Instant,
 }
 
+/// Intents that are recorded.
+#[derive(Default)]
+struct Recorded {
+    /// Who waits to send them.
+    senders: Vec<oneshot::Sender<()>>,
+    /// Whether any of them gives a member another email.
+    renames: bool,
+}
+
 /// What is left when all is told.
 #[derive(Debug)]
 pub struct Told {
@@ -68,14 +77,17 @@ pub struct Told {
 }
 
 impl Told {
-    /// Of a run that was stopped before there was anything to tell.
+    /// Of a run that was stopped before there was anything to tell but what was sent.
     #[must_use]
-    pub fn nothing(journal: Journal, sent: Sent) -> Self {
+    pub fn nothing(mut journal: Journal, sent: Sent) -> Self {
+        let recorded = journal
+            .add(&Record::Sent(sent.clone()))
+            .and_then(|()| journal.finish());
         Self {
             journal,
             preview: Preview::default(),
             sent,
-            trouble: None,
+            trouble: recorded.err(),
         }
     }
 }
@@ -125,7 +137,19 @@ impl Reporter {
                     while batch.len() < BATCH && let Ok(event) = events.try_recv() {
                         batch.push(event);
                     }
-                    self.hear(&mut batch, &mut failures, &mut trouble);
+                    let mut recorded = self.hear(&mut batch, &mut failures, &mut trouble);
+                    // After a power cut, a rename that nobody knows of would make its email another member's.
+                    if recorded.renames
+                        && let Some(file) = self.journal.to_sync()
+                        && let Ok(Err(error)) =
+                            tokio::task::spawn_blocking(move || file.sync_data()).await
+                    {
+                        recorded.senders.clear();
+                        self.give_up(&mut trouble, error);
+                    }
+                    for sender in recorded.senders {
+                        let _ = sender.send(());
+                    }
                 }
             }
         }
@@ -158,25 +182,26 @@ impl Reporter {
         }
     }
 
-    /// Records what was told in one write, shows it, and lets go what is to be sent.
+    /// Records what was told in one write, shows it, and answers what may be sent.
     fn hear(
         &mut self,
         batch: &mut Vec<Event>,
         failures: &mut u64,
         trouble: &mut Option<std::io::Error>,
-    ) {
-        let mut recorded = Vec::new();
+    ) -> Recorded {
+        let mut recorded = Recorded::default();
         for event in batch.drain(..) {
             let record = match event {
                 Event::Intent(intent, sender) => {
-                    recorded.push(sender);
+                    recorded.senders.push(sender);
+                    recorded.renames |= intent.changes.iter().any(|c| c.field == Field::Email);
                     Some(Record::Intent(intent))
                 }
                 Event::Finished(finished) => {
                     self.show(&finished, failures);
                     Some(Record::from(finished))
                 }
-                Event::Abandoned { row, recorded } => recorded.then_some(Record::Abandoned(row)),
+                Event::Abandoned { row, withdraws } => withdraws.then_some(Record::Abandoned(row)),
             };
             if trouble.is_none()
                 && let Some(record) = record
@@ -191,11 +216,10 @@ impl Reporter {
             self.give_up(trouble, error);
         }
         // What is not recorded is not sent: the senders are dropped.
-        if trouble.is_none() {
-            for sender in recorded {
-                let _ = sender.send(());
-            }
+        if trouble.is_some() {
+            recorded = Recorded::default();
         }
+        recorded
     }
 
     /// The journal's file, with what was sent so far: a run that is killed has its requests counted.

@@ -9,8 +9,9 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct RunDir {
     path: PathBuf,
-    /// Locked while the run is new, so that nobody else begins one in the same directory; the lock ends with the process.
-    _claim: Option<Arc<File>>,
+    /// Locked while a run is under way in it, so that nobody else begins one there or goes on with it; the lock ends with
+    /// the process.
+    claim: Option<Arc<File>>,
 }
 
 /// The directory can't be used.
@@ -22,7 +23,7 @@ pub enum RunDirError {
     )]
     Taken { path: String },
     #[error(
-        "another process has just begun a run in {path}: wait for it to end, or give another --run-dir"
+        "another process has a run under way in {path}: wait for it to end, or give another --run-dir"
     )]
     Busy { path: String },
     #[error(
@@ -43,7 +44,7 @@ impl RunDir {
     pub fn create(path: &Path, source: Option<&Path>) -> Result<Self, RunDirError> {
         let dir = Self {
             path: path.to_owned(),
-            _claim: None,
+            claim: None,
         };
         dir.check_free()?;
         let mut builder = fs::DirBuilder::new();
@@ -65,10 +66,16 @@ impl RunDir {
             fs::set_permissions(path, fs::Permissions::from_mode(0o700))
                 .map_err(|source| dir.error(source))?;
         }
-        Ok(Self {
-            _claim: claim,
-            ..dir
-        })
+        Ok(Self { claim, ..dir })
+    }
+
+    /// Takes it for a run that goes on.
+    ///
+    /// # Errors
+    /// If another process has a run under way in it.
+    pub fn take(&mut self) -> Result<(), RunDirError> {
+        self.claim = self.claim()?;
+        Ok(())
     }
 
     fn check_free(&self) -> Result<(), RunDirError> {
@@ -114,7 +121,7 @@ impl RunDir {
         }
     }
 
-    /// Two processes that begin a run in one directory would overwrite one another's input.
+    /// Two processes with a run in one directory would overwrite one another's files.
     #[cfg(unix)]
     fn claim(&self) -> Result<Option<Arc<File>>, RunDirError> {
         let dir = File::open(&self.path).map_err(|source| self.error(source))?;
@@ -174,7 +181,7 @@ impl RunDir {
     pub fn open(path: &Path) -> Result<Self, RunDirError> {
         let dir = Self {
             path: path.to_owned(),
-            _claim: None,
+            claim: None,
         };
         if dir.journal().is_file() {
             Ok(dir)

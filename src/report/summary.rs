@@ -60,6 +60,10 @@ pub struct Next {
     pub for_real: String,
     /// Runs failed.csv when it is mended.
     pub mended: String,
+    /// Goes on with the run.
+    pub resume: String,
+    /// Takes it back.
+    pub undo: String,
 }
 
 /// How a run ended.
@@ -243,7 +247,7 @@ impl Summary {
                 "\n{bold}Plan:{off} {} to change, {} as wanted already, {} not possible. Nothing was sent.",
                 grouped(totals.of(Outcome::WouldUpdate)),
                 grouped(totals.of(Outcome::Unchanged) + totals.of(Outcome::Empty)),
-                grouped(totals.failures()),
+                grouped(totals.failures() - totals.of(Outcome::NotAttempted)),
             );
         }
         text
@@ -271,15 +275,15 @@ impl Summary {
 
     fn next(&self, totals: &Totals, ending: &Ending<'_>) -> Option<String> {
         let dir = quoted(&self.run_dir);
+        if !ending.embedded && (totals.of(Outcome::NotAttempted) > 0 || ending.stop.is_some()) {
+            return Some(format!("to go on: {}", ending.next.resume));
+        }
         if ending.dry_run {
-            return (totals.of(Outcome::WouldUpdate) > 0)
+            return (totals.of(Outcome::WouldUpdate) > 0 && ending.stop.is_none())
                 .then(|| format!("to do it: {}", ending.next.for_real));
         }
         if ending.embedded {
             return None;
-        }
-        if totals.of(Outcome::NotAttempted) > 0 || ending.stop.is_some() {
-            return Some(format!("to go on: sigma-bulk resume {dir}"));
         }
         if totals.worth_another_try > 0 {
             return Some(format!(
@@ -293,7 +297,7 @@ impl Summary {
                 ending.next.mended
             ));
         }
-        (totals.of(Outcome::Updated) > 0).then(|| format!("to take it back: sigma-bulk undo {dir}"))
+        (totals.of(Outcome::Updated) > 0).then(|| format!("to take it back: {}", ending.next.undo))
     }
 }
 

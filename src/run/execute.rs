@@ -102,7 +102,7 @@ async fn begin(
         .map_or_else(|| job.head.base_url.clone(), |sandbox| sandbox.url.clone());
     let gateway = Arc::new(gateway(settings, base_url, &stop)?);
     let identity = sign_in(&gateway, &job.head.base_url).await?;
-    job.bind(&identity, resumed.is_some())?;
+    let newly_bound = job.bind(&identity, resumed.is_some())?;
     let lock = if settings.dry_run {
         None
     } else {
@@ -119,7 +119,16 @@ async fn begin(
         Some(resumed) => (resumed.before, resumed.started_as, Some(resumed.journal)),
         None => Default::default(),
     };
-    let journal = open_journal(job, journal).map_err(|source| job.dir.error(source))?;
+    if is_resumed {
+        job.dir.take()?;
+    }
+    let mut journal = open_journal(job, journal).map_err(|source| job.dir.error(source))?;
+    if let Some(id) = newly_bound.filter(|_| is_resumed) {
+        journal
+            .add(&Record::Organization(id))
+            .and_then(|()| journal.finish())
+            .map_err(|source| job.dir.error(source))?;
+    }
     let own_id = identity.user_id.filter(|_| !settings.allow_self);
     let mut rules = Rules::new(&settings.protected, own_id);
     let preflight = Arc::new(std::mem::take(&mut job.preflight));
@@ -171,8 +180,9 @@ async fn begin(
 }
 
 impl Job {
-    /// Binds the run to the organization of the credentials; one that is bound to another is refused.
-    fn bind(&mut self, identity: &Identity, resumed: bool) -> Result<(), RunError> {
+    /// Binds the run to the organization of the credentials, which is answered if it was not bound before; one that is
+    /// bound to another is refused.
+    fn bind(&mut self, identity: &Identity, resumed: bool) -> Result<Option<String>, RunError> {
         match (&self.head.organization, &identity.organization_id) {
             (Some(own), Some(found)) if own != found => Err(RunError::Refused(format!(
                 "the credentials are of organization {found}, and this {} is of {own}: use that one's credentials",
@@ -180,9 +190,9 @@ impl Job {
             ))),
             (None, found) => {
                 self.head.organization.clone_from(found);
-                Ok(())
+                Ok(found.clone())
             }
-            _ => Ok(()),
+            _ => Ok(None),
         }
     }
 }

@@ -45,7 +45,12 @@ pub(super) fn finish(
     let totals = ledger
         .write_files(dir)
         .map_err(|error| unwritable(&error))?;
-    if let Some(path) = &settings.save_plan {
+    // A part of the rows is no plan.
+    if let Some(path) = settings
+        .save_plan
+        .as_ref()
+        .filter(|_| stop.reason().is_none())
+    {
         save_plan(&mut ledger, &totals, dir, path)?;
     }
     let next = next_commands(context, settings, ledger.head(), dir);
@@ -86,33 +91,54 @@ fn next_commands(context: &Context, settings: &Settings, head: &Head, dir: &RunD
             .map(str::to_owned)
             .into()
     };
-    let mut real = match (&settings.save_plan, &own, head.kind) {
+    let real = match (&settings.save_plan, &own, head.kind) {
         (Some(plan), _, _) => vec!["apply".to_owned(), path(plan)],
         (None, Some(own), _) => own.clone(),
-        (None, None, InputKind::Csv) => elsewhere(["update", &path(&dir.input())]),
+        (None, None, InputKind::Csv) => {
+            let mut words = elsewhere(["update", &path(&dir.input())]);
+            if let Some(limit) = head.limit {
+                words.extend(["--limit".to_owned(), limit.to_string()]);
+            }
+            if head.send_unchanged {
+                words.push("--send-unchanged".to_owned());
+            }
+            words
+        }
         (None, None, InputKind::Plan) => vec!["apply".to_owned(), path(&dir.plan())],
     };
-    // The directory that the environment or the configuration names is this run's.
-    if settings.save_plan.is_none()
-        && let (Some(taken), None) = (&settings.run_dir, &context.flags.run_dir)
-    {
-        real.extend([
-            "--run-dir".to_owned(),
-            format!("{}-for-real", taken.display()),
-        ]);
-    }
     let failed = path(&dir.failed());
     let mended = match (own, &settings.csv) {
         (Some(own), Some(csv)) if head.command == "update" => with_csv(&own, &path(csv), &failed),
         _ => elsewhere(["update", &failed]),
     };
+    let run_dir = path(dir.path());
+    let mut resume = vec!["resume".to_owned(), run_dir.clone()];
+    if let Some(plan) = &settings.save_plan {
+        resume.extend(["--save-plan".to_owned(), path(plan)]);
+    }
     let typed = |words: Vec<String>| {
         let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
         format!("sigma-bulk {}", words.join(" "))
     };
+    // A run of its own needs a directory of its own: the one that the environment or the configuration names is this run's.
+    let taken = settings
+        .run_dir
+        .as_ref()
+        .filter(|_| context.flags.run_dir.is_none());
+    let new_run = |mut words: Vec<String>, what: &str| {
+        if let Some(taken) = taken {
+            words.extend([
+                "--run-dir".to_owned(),
+                format!("{}-{what}", taken.display()),
+            ]);
+        }
+        typed(words)
+    };
     Next {
-        for_real: typed(real),
-        mended: typed(mended),
+        for_real: new_run(real, "for-real"),
+        mended: new_run(mended, "mended"),
+        resume: typed(resume),
+        undo: new_run(vec!["undo".to_owned(), run_dir], "undo"),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::report::RunDir;
 use crate::report::journal::{self, FirstEmails, Head, InputKind};
 use crate::report::ledger::{Ledger, open_rows};
 use crate::report::summary::now;
-use crate::settings::Settings;
+use crate::settings::{Settings, SettingsError};
 use crate::sigma::hosts::{self, Environment};
 
 /// A run that is about to begin, or to go on.
@@ -87,7 +87,6 @@ pub(super) fn resume(
         "delimiter",
         "limit",
         "dry-run",
-        "save-plan",
         "strict",
         "send-unchanged",
         "run-dir",
@@ -113,7 +112,11 @@ pub(super) fn resume(
             "dry-run is set by the environment or the configuration, and this run changes members: a resume would go on with that; take the setting away, or leave the run alone".to_owned(),
         ));
     }
+    if let Some(path) = &settings.save_plan {
+        check_plan_path(path, head.dry_run)?;
+    }
     settings.dry_run = head.dry_run;
+    settings.limit = head.limit;
     settings.send_unchanged = head.send_unchanged;
     let copy = match head.kind {
         InputKind::Csv => dir.input(),
@@ -221,9 +224,24 @@ fn new_job(
     })
 }
 
-/// A plan may be written over another one, but over nothing else.
-pub(super) fn check_plan_path(path: &Path) -> Result<(), RunError> {
+/// A plan is what a dry run shows. It may be written over another one, but over nothing else.
+pub(super) fn check_plan_path(path: &Path, is_dry: bool) -> Result<(), RunError> {
     let name = path.display().to_string();
+    if !is_dry {
+        return Err(RunError::Settings(SettingsError::Value {
+            setting: "--save-plan",
+            message: "it saves what a dry run shows: give --dry-run as well".to_owned(),
+        }));
+    }
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
+        return Err(RunError::Refused(format!(
+            "--save-plan {name}: there is no directory {}; make it, or give another name",
+            parent.display()
+        )));
+    }
     if path.exists() && PlanReader::open(&name, path, None).is_err() {
         return Err(RunError::Refused(format!(
             "--save-plan {name} is there already and is no plan: it would be overwritten; give another name"
@@ -300,6 +318,7 @@ fn new_head(
         organization: None,
         dry_run: settings.dry_run,
         send_unchanged: settings.send_unchanged,
+        limit: settings.limit,
     }
 }
 

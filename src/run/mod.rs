@@ -101,6 +101,7 @@ pub fn command(cli: &Cli, args: &[OsString], output: &Output) -> Result<u8, RunE
     let mut settings = Settings::from_layers(layers)?;
     logging::init(&settings, output)?;
     if let Some(url) = redirect {
+        let url = hosts::without_user(&url);
         tracing::warn!(%url, "SIGMA_BULK_BASE_URL goes over --env and --cloud");
     }
     if on_argv {
@@ -109,7 +110,9 @@ pub fn command(cli: &Cli, args: &[OsString], output: &Output) -> Result<u8, RunE
         );
     }
     if let Some(path) = &settings.save_plan {
-        jobs::check_plan_path(path)?;
+        // Whether a run that is resumed is a dry run, its journal tells.
+        let is_dry = settings.dry_run || matches!(cli.command, Command::Resume { .. });
+        jobs::check_plan_path(path, is_dry)?;
     }
     let job = match &cli.command {
         Command::Update { .. } => jobs::update(&settings)?,

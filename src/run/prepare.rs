@@ -14,7 +14,9 @@ use crate::input::relations::contradictions;
 use crate::input::{Ask, Entry, Preflight, Row};
 use crate::lookup::{Lookup, LookupError};
 use crate::output::{Lines, Plain, count, grouped, is_interactive};
+use crate::pipeline::limits::Limit;
 use crate::pipeline::rules::Rules;
+use crate::report::journal::InputKind;
 use crate::report::ledger::open_rows;
 use crate::settings::Settings;
 use crate::sigma::{Request, TypesPage};
@@ -24,6 +26,8 @@ use crate::stop::Stop;
 #[derive(Debug, Default)]
 struct Forecast {
     changed: u64,
+    /// Whom these rows name.
+    members: u64,
     as_wanted: u64,
     /// Rows that are wrong, and those whose member is not there.
     impossible: u64,
@@ -67,7 +71,7 @@ impl Preparing<'_> {
                 "some rows set newOwner, archiveDocuments or archiveScheduledExports without isArchived or isInactive true; the API documents them only together"
             );
         }
-        if !self.preflight.member_types.is_empty()
+        if self.preflight.has_types
             && let Some(types) = self.account_types().await
         {
             rules.set_types(types);
@@ -90,12 +94,16 @@ impl Preparing<'_> {
         } else {
             None
         };
-        if let (Some(most), Some(forecast)) = (self.settings.max_changes, &forecast)
-            && most.is_exceeded(forecast.changed, self.preflight.rows.into())
+        // A plan's rows are all changes: a share of them says nothing.
+        let is_meant =
+            |most: &Limit| self.job.head.kind == InputKind::Csv || matches!(most, Limit::Count(_));
+        if let (Some(most), Some(forecast)) =
+            (self.settings.max_changes.filter(is_meant), &forecast)
+            && most.is_exceeded(forecast.members, self.preflight.rows.into())
         {
             return Err(RunError::Refused(format!(
                 "{} would be changed, which is more than --max-changes allows: nothing was sent; look with --dry-run",
-                count(forecast.changed, "member")
+                count(forecast.members, "member")
             )));
         }
         let asked_at = Instant::now();
@@ -219,12 +227,20 @@ impl Preparing<'_> {
     fn forecast(&self, rules: &Rules) -> Result<Forecast, RunError> {
         let mut forecast = Forecast::default();
         let problems = &self.preflight.relations.problems;
+        let mut counted = HashSet::new();
         let mut rows = open_rows(&self.job.head, &self.job.dir)?;
         while let Some((_, entry)) = rows.next_entry()? {
-            let outlook = match entry {
-                Entry::Row(row) if !problems.contains_key(&row.number) => self.outlook(rules, &row),
+            let outlook = match &entry {
+                Entry::Row(row) if !problems.contains_key(&row.number) => self.outlook(rules, row),
                 _ => Outlook::Unknown,
             };
+            if let (Outlook::Change, Entry::Row(row)) = (&outlook, &entry) {
+                let name = self.preflight.names.find(&row.key());
+                let again = name
+                    .filter(|name| self.preflight.relations.repeated.contains(name))
+                    .is_some_and(|name| !counted.insert(name));
+                forecast.members += u64::from(!again);
+            }
             *match outlook {
                 Outlook::Change => &mut forecast.changed,
                 Outlook::AsWanted => &mut forecast.as_wanted,

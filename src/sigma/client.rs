@@ -433,17 +433,21 @@ async fn read_some(mut response: reqwest::Response, most: usize) -> Vec<u8> {
     body
 }
 
-/// `Retry-After`: seconds, or an HTTP date in any of its three forms (RFC 9110, 10.2.3 and 5.6.7).
+/// `Retry-After`: seconds, or an HTTP date in any of its three forms (RFC 9110, 10.2.3 and 5.6.7). None at all, or a date
+/// that has passed, names no time to wait.
 fn retry_after(header: &HeaderValue) -> Option<Duration> {
     let text = header.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<f64>() {
-        return (seconds >= 0.0)
-            .then(|| Duration::from_secs_f64(seconds.min(MAX_RETRY_AFTER.as_secs_f64())));
-    }
-    let date = httpdate::parse_http_date(text).ok()?;
-    // One that has passed means now.
-    let wait = date.duration_since(SystemTime::now()).unwrap_or_default();
-    Some(wait.min(MAX_RETRY_AFTER))
+    let wait = match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 => {
+            Duration::from_secs_f64(seconds.min(MAX_RETRY_AFTER.as_secs_f64()))
+        }
+        Ok(_) => return None,
+        Err(_) => {
+            let date = httpdate::parse_http_date(text).ok()?;
+            date.duration_since(SystemTime::now()).ok()?
+        }
+    };
+    Some(wait.min(MAX_RETRY_AFTER)).filter(|wait| !wait.is_zero())
 }
 
 #[cfg(test)]
@@ -489,6 +493,7 @@ mod tests {
         let parse = |text: &str| retry_after(&HeaderValue::from_str(text).expect("a header"));
         assert_eq!(parse("7"), Some(Duration::from_secs(7)));
         assert_eq!(parse("-7"), None);
+        assert_eq!(parse("0"), None);
         for much in ["999999999", "99999999999999999999999", "inf"] {
             assert_eq!(parse(much), Some(MAX_RETRY_AFTER));
         }
@@ -499,7 +504,7 @@ mod tests {
             "Wednesday, 21-Oct-15 07:28:00 GMT",
             "Wed Oct 21 07:28:00 2015",
         ] {
-            assert_eq!(parse(past), Some(Duration::ZERO), "{past}");
+            assert_eq!(parse(past), None, "{past}");
         }
         assert_eq!(
             parse("Wed, 21 Oct 2415 07:28:00 GMT"),

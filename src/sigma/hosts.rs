@@ -128,12 +128,22 @@ pub fn is_loopback(url: &reqwest::Url) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
+/// A URL as it may be shown: without a user and a password.
+#[must_use]
+pub fn without_user(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
+        (None, Some((_, rest))) => rest.to_owned(),
+        (_, None) => url.to_owned(),
+    }
+}
+
 /// Checks a base URL that was given, and answers it without a slash at its end.
 ///
 /// # Errors
 /// If it is no http(s) URL, or plain http to another machine without `allow_http`.
 pub fn check_url(text: &str, allow_http: bool) -> Result<String, HostError> {
-    let url = reqwest::Url::parse(text).map_err(|_| HostError::NotUrl(text.to_owned()))?;
+    let url = reqwest::Url::parse(text).map_err(|_| HostError::NotUrl(without_user(text)))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(HostError::Credentials);
     }

@@ -189,3 +189,47 @@ fn a_plan_that_is_cut_off_is_refused() {
     bench.run(&["apply", "whole.plan", "--rate", "0"]).exits(0);
     assert_eq!(api.member("user3@x.org").first_name, "C");
 }
+
+#[test]
+fn a_dry_run_that_was_stopped_saves_no_plan_and_its_resume_does() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    let csv = "Email,First Name\nuser1@x.org,A\nnobody@x.org,B\nuser2@x.org,C\nuser3@x.org,D\n";
+    let more = ["--dry-run", "--save-plan", "p.jsonl", "--concurrency", "1"];
+    let stopped: Vec<&str> = more.into_iter().chain(["--max-failures", "1"]).collect();
+    let ran = bench.update(&api, csv, &stopped).exits(4);
+    assert!(!bench.path("p.jsonl").exists());
+    let next = "sigma-bulk resume run --save-plan p.jsonl";
+    assert!(ran.stdout.contains(next), "{}", ran.stdout);
+    assert!(ran.stdout.contains("1 not possible"), "{}", ran.stdout);
+    let words = ["resume", "run", "--rate", "0", "--save-plan", "p.jsonl"];
+    bench.run(&words).exits(1);
+    assert_eq!(bench.read("p.jsonl").lines().count(), 1 + 3);
+    let url = api.sandbox.url();
+    bench
+        .run(&["apply", "p.jsonl", "--rate", "0", "--base-url", &url])
+        .exits(0);
+    assert_eq!(api.member("user3@x.org").first_name, "D");
+}
+
+#[test]
+fn a_plan_that_has_no_place_is_refused_before_anything_is_read() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    let csv = "Email,First Name\nuser1@x.org,A\n";
+    let more = ["--dry-run", "--save-plan", "nowhere/p.jsonl"];
+    bench.update(&api, csv, &more).exits(2).says("nowhere");
+    assert_eq!(api.stats().requests_to(Endpoint::Token), 0);
+}
+
+#[test]
+fn what_a_report_says_comes_next_is_the_dry_run_as_it_was() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    let csv = "Email,First Name\nuser1@x.org,A\nuser2@x.org,B\nuser3@x.org,C\n";
+    let more = ["--dry-run", "--limit", "2", "--send-unchanged"];
+    bench.update(&api, csv, &more).exits(0);
+    let ran = bench.run(&["report", "run"]).exits(0);
+    assert!(
+        ran.stdout.contains("--limit 2 --send-unchanged"),
+        "{}",
+        ran.stdout
+    );
+}

@@ -310,3 +310,14 @@ fn a_mixed_file_ends_as_one_by_one_processing_does() {
     };
     assert_eq!(run("8"), run("1"));
 }
+
+#[test]
+fn a_quote_inside_an_unquoted_cell_opens_nothing_wherever_it_stands() {
+    let (api, bench) = (Api::with_users(2), Bench::new());
+    let csv = "Email,First Name\nuser1@x.org,5\" Ann\nuser2@x.org,6\" Bob\n";
+    bench.update(&api, csv, &[]).exits(0);
+    assert_eq!(api.member("user2@x.org").first_name, "6\" Bob");
+    let bench = Bench::new();
+    let csv = "Email,First Name\nuser1@x.org,A\nuser2@x.org,\"\"\"Bob\n";
+    bench.update(&api, csv, &[]).exits(2).says("line 3");
+}

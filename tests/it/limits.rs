@@ -152,3 +152,13 @@ fn a_closed_pipe_stops_the_run_as_cleanly_as_a_signal() {
         "{counts:?}"
     );
 }
+
+#[test]
+fn a_canary_may_send_what_the_member_has_already() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    let csv = "Email,First Name\nuser1@x.org,First\nuser2@x.org,First\nuser3@x.org,C\n";
+    bench
+        .update(&api, csv, &["--send-unchanged", "--canary", "1"])
+        .exits(0);
+    assert_eq!(bench.outcomes(), ["updated", "updated", "updated"]);
+}

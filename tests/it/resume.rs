@@ -531,3 +531,194 @@ fn what_is_done_late_behind_a_stop_can_be_undone() {
         .exits(0);
     assert_eq!(api.member("user1@x.org").first_name, "First");
 }
+
+/// A run of one row that was killed when its change was applied and not answered.
+fn killed_in_flight(csv: &str, words: &[&str]) -> (Api, Bench) {
+    let faults = Faults {
+        hang_after: 1.0,
+        only: Some(vec![Endpoint::UpdateMember]),
+        ..Faults::default()
+    };
+    let (api, bench) = (Api::with_users(2).faults(faults), Bench::new());
+    bench.write("input.csv", csv);
+    let url = api.sandbox.url();
+    let words = if words.is_empty() {
+        bench.update_words(&url, &[])
+    } else {
+        words.to_vec()
+    };
+    let mut child = spawn(&bench, &words);
+    api.wait_until(|stats| stats.applied >= 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    api.sandbox.set_faults(Faults::default());
+    (api, bench)
+}
+
+#[test]
+fn a_row_that_may_have_been_sent_and_can_not_be_read_back_is_unknown_and_can_be_undone() {
+    let only = Some(vec![Endpoint::GetMember]);
+    let failing = Faults {
+        fail_before: 1.0,
+        only: only.clone(),
+        ..Faults::default()
+    };
+    let garbage = Faults {
+        garbage: 1.0,
+        only,
+        ..Faults::default()
+    };
+    for faults in [failing, garbage] {
+        let (api, bench) = killed_in_flight("Email,First Name\nuser1@x.org,A\n", &[]);
+        api.sandbox.set_faults(faults);
+        bench
+            .run(&["resume", "run", "--rate", "0", "--retries", "0"])
+            .exits(1);
+        let results = bench.results();
+        assert_eq!(results[0]["Outcome"], "unknown");
+        assert_eq!(results[0]["Member ID"], "id1");
+        assert_eq!(lines(&bench.path("run/undo.csv"))[0]["First Name"], "First");
+        api.sandbox.set_faults(Faults::default());
+        bench
+            .run(&["undo", "run", "--rate", "0", "--run-dir", "undo"])
+            .exits(0);
+        assert_eq!(api.member("user1@x.org").first_name, "First");
+    }
+}
+
+#[test]
+fn a_row_that_was_sent_stays_in_the_undo_whatever_its_resume_comes_to() {
+    let (api, bench) = killed_in_flight("Email,First Name\nuser1@x.org,A\n", &[]);
+    // Somebody has changed it back, and protected the member since.
+    api.sandbox
+        .edit("id1", |member| member.first_name = "B".to_owned())
+        .unwrap();
+    bench.write("c.toml", "protected = [\"user1@x.org\"]\n");
+    bench
+        .run(&["resume", "run", "--rate", "0", "--config", "c.toml"])
+        .exits(1);
+    assert_eq!(bench.outcomes(), ["invalid"]);
+    assert_eq!(lines(&bench.path("run/undo.csv"))[0]["First Name"], "First");
+}
+
+#[test]
+fn what_was_sent_is_not_all_that_a_row_wants_when_it_is_read_back() {
+    let (api, bench) = killed_in_flight("Email,First Name,Last Name\nuser1@x.org,A,Last\n", &[]);
+    api.sandbox
+        .edit("id1", |member| member.last_name = "Other".to_owned())
+        .unwrap();
+    bench.run(&["resume", "run", "--rate", "0"]).exits(0);
+    assert_eq!(bench.outcomes(), ["updated"]);
+    let member = api.member("user1@x.org");
+    assert_eq!((&*member.first_name, &*member.last_name), ("A", "Last"));
+    assert_eq!(lines(&bench.path("run/undo.csv"))[0]["First Name"], "First");
+}
+
+#[test]
+fn failed_csv_names_members_by_the_emails_that_they_have_now() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    let csv = "Email,New Email,Member Type\nuser1@x.org,moved@x.org,\nuser2@x.org,user1@x.org,\n\
+               user1@x.org,,Nonsense\nuser3@x.org,user2@x.org,\nuser2@x.org,,Nonsense,too many\n";
+    bench.update(&api, csv, &["--concurrency", "1"]).exits(1);
+    assert_eq!(
+        bench.outcomes(),
+        ["updated", "updated", "invalid", "updated", "invalid"]
+    );
+    let failed = lines(&bench.path("run/failed.csv"));
+    let emails: Vec<&str> = failed.iter().map(|line| &*line["Email"]).collect();
+    assert_eq!(emails, ["moved@x.org", "user1@x.org"]);
+    // Mended and fed back, they mean the members that they meant.
+    let mended = bench.read("run/failed.csv").replace("Nonsense", "Creator");
+    let mended = mended.replace(",too many", "");
+    bench.write("mended.csv", mended);
+    let url = api.sandbox.url();
+    let words = ["update", "mended.csv", "--rate", "0", "--base-url", &url];
+    bench.run(&words).exits(0);
+    let members = api.state();
+    let types: Vec<&str> = ["id1", "id2", "id3"]
+        .map(|id| &*members[id].member_type)
+        .into();
+    assert_eq!(types, ["Creator", "Creator", "Viewer"]);
+}
+
+#[test]
+fn a_run_that_was_stopped_at_its_sign_in_is_bound_by_its_resume() {
+    let faults = Faults {
+        hang: 1.0,
+        only: Some(vec![Endpoint::Whoami]),
+        ..Faults::default()
+    };
+    let (api, bench) = (Api::with_users(2).faults(faults), Bench::new());
+    bench.write(
+        "input.csv",
+        "Email,First Name\nuser1@x.org,A\nnobody@x.org,B\nuser2@x.org,C\n",
+    );
+    let url = api.sandbox.url();
+    let child = bench.start(&bench.update_words(&url, &[]));
+    api.wait_until(|stats| stats.requests_to(Endpoint::Whoami) > 0);
+    send(&child, "-INT");
+    Ran::of(child.wait_with_output().unwrap(), &bench).exits(130);
+    let requests = bench.summary()["requests"].clone();
+    assert_eq!(requests["total"], 2, "the token and whoami");
+    bench.run(&["report", "run"]).exits(130);
+    assert_eq!(bench.summary()["requests"], requests);
+
+    api.sandbox.set_faults(Faults::default());
+    let words = ["resume", "run", "--rate", "0", "--concurrency", "1"];
+    let words: Vec<&str> = words.into_iter().chain(["--max-failures", "1"]).collect();
+    bench.run(&words).exits(4);
+    let journal = bench.read("run/journal.jsonl");
+    let own = "5d0c6c8e";
+    assert!(journal.contains(own), "{journal}");
+    bench.write("run/journal.jsonl", journal.replace(own, "another1"));
+    bench.run(&["resume", "run"]).exits(2).says("organization");
+}
+
+#[test]
+fn a_stop_lets_a_second_look_come_to_its_end() {
+    let faults = |hang: f64, hang_after: f64, only: Endpoint| Faults {
+        hang,
+        hang_after,
+        only: Some(vec![only]),
+        ..Faults::default()
+    };
+    let api = Api::with_users(1).faults(faults(0.0, 1.0, Endpoint::UpdateMember));
+    let bench = Bench::new();
+    bench.write("input.csv", "Email,First Name\nuser1@x.org,A\n");
+    let url = api.sandbox.url();
+    let more = ["--retries", "0", "--timeout", "2s"];
+    let child = bench.start(&bench.update_words(&url, &more));
+    api.wait_until(|stats| stats.applied >= 1);
+    api.sandbox
+        .set_faults(faults(1.0, 0.0, Endpoint::GetMember));
+    api.wait_until(|stats| stats.requests_to(Endpoint::GetMember) > 0);
+    api.sandbox.set_faults(Faults::default());
+    send(&child, "-INT");
+    Ran::of(child.wait_with_output().unwrap(), &bench).exits(130);
+    assert_eq!(bench.outcomes(), ["updated"]);
+}
+
+#[test]
+fn a_run_that_still_goes_on_is_not_resumed_by_another_process() {
+    let faults = Faults {
+        latency: Duration::from_millis(100),
+        ..Faults::default()
+    };
+    let (api, bench) = (Api::with_users(20).faults(faults), Bench::new());
+    let rows: String = (1..=20).map(|n| format!("user{n}@x.org,A\n")).collect();
+    bench.write("input.csv", format!("Email,First Name\n{rows}"));
+    let url = api.sandbox.url();
+    let more = ["--dry-run", "--lookup", "each", "--concurrency", "1"];
+    let child = bench.start(&bench.update_words(&url, &more));
+    api.wait_until(|stats| stats.requests_to(Endpoint::ListMembers) > 0);
+    bench
+        .run(&["resume", "run", "--rate", "0"])
+        .exits(2)
+        .says("another process");
+    Ran::of(child.wait_with_output().unwrap(), &bench).exits(0);
+    bench.run(&["report", "run"]).exits(0);
+    assert_eq!(
+        bench.check_files(),
+        [("would_update".to_owned(), 20)].into()
+    );
+}

@@ -295,3 +295,17 @@ fn a_list_of_the_protected_is_read_or_refused() {
     with("user1@x.org user2@x.org").exits(1);
     assert_eq!(bench.outcomes(), ["invalid", "invalid", "updated"]);
 }
+
+#[test]
+fn a_password_in_a_url_is_not_shown() {
+    let bench = Bench::new();
+    bench.write("input.csv", "Email\nuser1@x.org\n");
+    for host in ["h.example", "h.exa mple"] {
+        let mut command = bench.command();
+        let url = format!("https://me:{}@{host}", crate::harness::SECRET);
+        command.env("SIGMA_BULK_BASE_URL", url);
+        command.args(["update", "input.csv", "--cloud", "gcp"]);
+        // That the secret is not shown is looked at with every run.
+        crate::harness::Ran::of(command.output().unwrap(), &bench).exits(2);
+    }
+}

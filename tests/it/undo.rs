@@ -147,3 +147,56 @@ fn a_dry_run_can_not_be_undone() {
         .exits(0);
     bench.run(&["undo", "run"]).exits(2).says("dry run");
 }
+
+#[test]
+fn a_rename_that_was_refused_leaves_the_member_its_email_in_undo_csv() {
+    let (api, bench) = (Api::with_users(2), Bench::new());
+    let csv = "Email,New Email,First Name\nuser1@x.org,user2@x.org,\nuser1@x.org,,Zed\n";
+    bench.update(&api, csv, &["--concurrency", "1"]).exits(1);
+    assert_eq!(bench.outcomes(), ["failed", "updated"]);
+    let undo = crate::harness::lines(&bench.path("run/undo.csv"));
+    assert_eq!(undo.len(), 1);
+    assert_eq!(undo[0]["Email"], "user1@x.org");
+    bench
+        .run(&["undo", "run", "--rate", "0", "--run-dir", "undo"])
+        .exits(0);
+    assert_eq!(api.member("user1@x.org").first_name, "First");
+}
+
+#[test]
+fn a_share_of_changes_is_no_brake_for_an_undo() {
+    let (api, bench) = changed();
+    bench.write("c.toml", "max-changes = \"10%\"\n");
+    let words = ["undo", "run", "--rate", "0", "--run-dir", "undo"];
+    let words: Vec<&str> = words.into_iter().chain(["--config", "c.toml"]).collect();
+    bench.run(&words).exits(0);
+    assert_eq!(api.state(), Api::with_users(5).state());
+    let number: Vec<&str> = ["undo", "undo", "--rate", "0", "--run-dir", "redo"]
+        .into_iter()
+        .chain(["--max-changes", "1"])
+        .collect();
+    bench.run(&number).exits(2).says("members would be changed");
+}
+
+#[test]
+fn a_run_directory_that_the_environment_names_is_not_that_of_the_next_command() {
+    let (api, bench) = (Api::with_users(2), Bench::new());
+    let url = api.sandbox.url();
+    let run = |csv: &str, dir: &str| {
+        bench.write("input.csv", csv);
+        let mut command = bench.command();
+        command.env("SIGMA_BULK_RUN_DIR", dir);
+        command.args(["update", "input.csv", "--rate", "0", "--base-url", &url]);
+        crate::harness::Ran::of(command.output().unwrap(), &bench).stdout
+    };
+    let shown = run("Email,First Name\nuser1@x.org,A\n", "one");
+    assert!(
+        shown.contains("sigma-bulk undo one --run-dir one-undo"),
+        "{shown}"
+    );
+    let shown = run("Email,First Name\nnobody@x.org,A\n", "two");
+    assert!(
+        shown.contains("two/failed.csv") && shown.contains("--run-dir two-mended"),
+        "{shown}"
+    );
+}

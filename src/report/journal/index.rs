@@ -1,10 +1,10 @@
-//! Where each row's last words stand in the journal: all that is kept of it in memory, 13 bytes a row.
+//! Where each row's last words stand in the journal: all that is kept of it in memory, 14 bytes a row.
 //!
 //! Made while the journal is written, or of one that is read.
 
 use std::collections::HashMap;
 
-use super::record::{Ended, Glance, Rename, Sent};
+use super::record::{Effect, Ended, Glance, Rename, Sent};
 
 /// The email that each member had when the run began, for those that were renamed, by id.
 pub type FirstEmails = HashMap<Box<str>, Box<str>>;
@@ -39,6 +39,8 @@ struct State {
     intent: Offset,
     /// How many of its intents may have been sent.
     sent: u8,
+    /// How many of these stand behind its last outcome.
+    open: u8,
 }
 
 /// Where a row's records stand.
@@ -46,24 +48,42 @@ struct State {
 pub struct Places {
     /// The last outcome.
     pub outcome: Option<u64>,
-    /// The last intent of which something may have been sent.
+    /// The last intent, if something of one may have been sent.
     pub intent: Option<u64>,
+    /// Whether an intent behind the outcome is another try, which has no outcome yet.
+    pub is_open: bool,
 }
 
 impl Places {
-    /// Whether the outcome is that of the intent: one behind it is another try, which has no outcome yet.
+    /// Whether the row has an outcome, and no try since.
     #[must_use]
-    pub fn is_settled(self) -> bool {
-        self.outcome > self.intent
+    pub const fn is_settled(self) -> bool {
+        self.outcome.is_some() && !self.is_open
     }
+}
+
+/// A member that the run gives another email.
+#[derive(Debug)]
+struct Renamed {
+    /// The email when the run began.
+    first: Box<str>,
+    /// The other one.
+    last: Box<str>,
+    /// The row that asks for it.
+    row: u32,
+    effect: Effect,
 }
 
 /// What a journal holds, and where.
 #[derive(Debug)]
 pub struct Index {
     states: Vec<State>,
-    /// The first and the last email of each member that was renamed, by id.
-    renamed: HashMap<Box<str>, (Box<str>, Box<str>)>,
+    /// The members that were to be renamed, by id.
+    renamed: HashMap<Box<str>, Renamed>,
+    /// Whom a row was to rename.
+    renames: HashMap<u32, Box<str>>,
+    /// The organization of a run that was not bound at its start.
+    organization: Option<String>,
     /// What each piece of the run has sent.
     sent: Vec<Sent>,
     ended: Option<Ended>,
@@ -76,6 +96,8 @@ impl Index {
         Self {
             states: vec![State::default(); rows as usize],
             renamed: HashMap::new(),
+            renames: HashMap::new(),
+            organization: None,
             sent: vec![Sent::default()],
             ended: None,
         }
@@ -93,34 +115,60 @@ impl Index {
                 if let Some(state) = self.state(row) {
                     state.intent = Offset::new(at);
                     state.sent = state.sent.saturating_add(1);
+                    state.open = state.open.saturating_add(1);
                 }
-                if let Some(Rename {
-                    member,
-                    before,
-                    after,
-                }) = rename
-                {
-                    self.renamed
-                        .entry(member)
-                        .and_modify(|(_, last)| last.clone_from(&after))
-                        .or_insert((before, after));
+                if let Some(rename) = rename {
+                    self.note_rename(row, rename);
                 }
             }
-            Glance::Outcome(row) => {
+            Glance::Outcome(row, effect) => {
                 if let Some(state) = self.state(row) {
                     state.outcome = Offset::new(at);
+                    state.open = 0;
                 }
+                self.note_effect(row, effect);
             }
             Glance::Abandoned(row) => {
                 if let Some(state) = self.state(row) {
                     state.sent = state.sent.saturating_sub(1);
+                    state.open = state.open.saturating_sub(1);
                     if state.sent == 0 {
                         state.intent = Offset::default();
+                        self.note_effect(row, Effect::None);
                     }
                 }
             }
+            Glance::Organization(id) => self.organization = Some(id),
             Glance::Sent(now) => self.set_sent(now),
             Glance::Ended(ended) => self.ended = Some(ended),
+        }
+    }
+
+    fn note_rename(&mut self, row: u32, rename: Rename) {
+        let Rename {
+            member,
+            before,
+            after,
+        } = rename;
+        self.renames.insert(row, member.clone());
+        let renamed = self.renamed.entry(member).or_insert(Renamed {
+            first: before,
+            last: "".into(),
+            row,
+            effect: Effect::Possible,
+        });
+        renamed.last = after;
+        renamed.row = row;
+        renamed.effect = Effect::Possible;
+    }
+
+    /// What became of the rename for which a row asked.
+    fn note_effect(&mut self, row: u32, effect: Effect) {
+        if let Some(renamed) = (self.renames.get(&row))
+            .and_then(|member| self.renamed.get_mut(member))
+            .filter(|renamed| renamed.row == row)
+        {
+            renamed.effect = effect;
         }
     }
 
@@ -139,15 +187,31 @@ impl Index {
         Places {
             outcome: some(state.outcome),
             intent: some(state.intent),
+            is_open: state.open > 0,
         }
     }
 
-    /// The first and the last email of a member that was renamed.
+    /// The email that a member has now, if it was renamed, or may have been.
     #[must_use]
-    pub fn renamed(&self, member: &str) -> Option<(&str, &str)> {
+    pub fn email_now(&self, member: &str) -> Option<&str> {
         self.renamed
             .get(member)
-            .map(|(first, last)| (&**first, &**last))
+            .filter(|renamed| renamed.effect != Effect::None)
+            .map(|renamed| &*renamed.last)
+    }
+
+    /// Each rename that was done: its row, the member, the email before and the one afterwards.
+    pub fn renames_done(&self) -> impl Iterator<Item = (u32, &str, &str, &str)> {
+        self.renamed
+            .iter()
+            .filter(|(_, renamed)| renamed.effect == Effect::Done)
+            .map(|(member, of)| (of.row, &**member, &*of.first, &*of.last))
+    }
+
+    /// The organization of a run that was not bound at its start.
+    #[must_use]
+    pub fn organization(&self) -> Option<&str> {
+        self.organization.as_deref()
     }
 
     /// The first email of each member that was renamed.
@@ -155,7 +219,7 @@ impl Index {
     pub fn first_emails(&self) -> FirstEmails {
         self.renamed
             .iter()
-            .map(|(id, (first, _))| (id.clone(), first.clone()))
+            .map(|(id, renamed)| (id.clone(), renamed.first.clone()))
             .collect()
     }
 
@@ -185,29 +249,54 @@ const fn place(row: u32) -> usize {
 mod tests {
     use super::*;
 
+    const OUTCOME: fn(u32) -> Glance = |row| Glance::Outcome(row, Effect::None);
+
     #[test]
     fn an_abandoned_intent_is_none_and_one_behind_an_outcome_is_another_try() {
         let mut index = Index::new(2);
         index.note(0xFFFF_0000_0001, Glance::Intent(2, None));
         assert_eq!(index.places(2).intent, Some(0xFFFF_0000_0001));
         assert!(!index.places(2).is_settled());
-        index.note(0xFFFF_0000_0002, Glance::Outcome(2));
+        index.note(0xFFFF_0000_0002, OUTCOME(2));
         assert!(index.places(2).is_settled());
         index.note(0xFFFF_0000_0003, Glance::Intent(2, None));
         assert!(!index.places(2).is_settled());
         index.note(0xFFFF_0000_0004, Glance::Abandoned(2));
-        assert_eq!(
-            index.places(2).intent,
-            Some(0xFFFF_0000_0003),
-            "the first of the two may have been sent"
-        );
+        // The first of the two may have been sent, and it has its outcome.
+        assert_eq!(index.places(2).intent, Some(0xFFFF_0000_0003));
+        assert!(index.places(2).is_settled());
         assert_eq!(index.places(1), Places::default());
         index.note(9, Glance::Intent(1, None));
         index.note(10, Glance::Abandoned(1));
         assert_eq!(index.places(1), Places::default());
         for none in [0, 3] {
-            index.note(11, Glance::Outcome(none));
+            index.note(11, OUTCOME(none));
             assert_eq!(index.places(none), Places::default());
         }
+    }
+
+    #[test]
+    fn a_member_has_its_other_email_if_that_may_have_been_done() {
+        let rename = |after: &str| {
+            Some(Rename {
+                member: "m".into(),
+                before: "a@x".into(),
+                after: after.into(),
+            })
+        };
+        let mut index = Index::new(2);
+        index.note(1, Glance::Intent(1, rename("b@x")));
+        assert_eq!(index.email_now("m"), Some("b@x"), "nobody knows");
+        assert_eq!(index.renames_done().count(), 0);
+        index.note(2, Glance::Abandoned(1));
+        assert_eq!(index.email_now("m"), None);
+        index.note(3, Glance::Intent(1, rename("b@x")));
+        index.note(4, OUTCOME(1));
+        assert_eq!(index.email_now("m"), None, "it was refused");
+        index.note(5, Glance::Intent(2, rename("c@x")));
+        index.note(6, Glance::Outcome(2, Effect::Done));
+        let done: Vec<_> = index.renames_done().collect();
+        assert_eq!(done, [(2, "m", "a@x", "c@x")]);
+        assert_eq!(index.first_emails()["m"], "a@x".into());
     }
 }

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 pub use index::{FirstEmails, Index, Places};
 pub use read::{Extent, JournalError, JournalReader};
-pub use record::{Ended, Glance, Head, InputKind, OutcomeRecord, Record, Rename, Sent, Text};
+pub use record::{
+    Effect, Ended, Glance, Head, InputKind, OutcomeRecord, Record, Rename, Sent, Text,
+};
 pub use write::Journal;
 
 /// The format's version.

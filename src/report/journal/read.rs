@@ -23,7 +23,7 @@ pub enum JournalError {
     #[error("{path} can't be read: {source}")]
     Io { path: String, source: io::Error },
     #[error(
-        "{path} is damaged at line {line} ({what}); what stands before it is whole: keep a copy, cut the file before that line, and resume again, and rows recorded behind it are read back"
+        "{path} is damaged at line {line} ({what}); what stands before it is whole: keep a copy, and cut the file before that line to resume; rows recorded behind it then look as if they were never sent, so look at their members first if any was renamed"
     )]
     Damaged {
         path: String,

@@ -54,6 +54,9 @@ pub struct Head {
     pub dry_run: bool,
     /// Whether values that a member has already are sent.
     pub send_unchanged: bool,
+    /// `--limit`: there may be more rows in the input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
 }
 
 /// Requests and time of one piece of a run, up to now.
@@ -127,6 +130,12 @@ impl OutcomeRecord<'_> {
         self.member.as_ref().map(|text| &*text.0)
     }
 
+    /// What it says of what the row meant to send.
+    #[must_use]
+    pub fn effect(&self) -> Effect {
+        Effect::of(self.outcome, self.status, self.attempts, self.partly)
+    }
+
     /// What a person should know, or nothing.
     #[must_use]
     pub fn message(&self) -> &str {
@@ -165,6 +174,8 @@ pub enum Record<'a> {
     Outcome(OutcomeRecord<'a>),
     /// Nothing of the row's last intent was sent.
     Abandoned(u32),
+    /// The organization, of a run that was stopped before it was known.
+    Organization(String),
     /// What this piece has sent so far.
     Sent(Sent),
     /// This piece ended.
@@ -184,6 +195,31 @@ impl From<Finished> for Record<'_> {
                 .filter(|changes| !finished.recorded && !changes.is_empty()),
             message: finished.message.map(Text::from),
         })
+    }
+}
+
+/// What a row's outcome says of what its intent meant to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It was done.
+    Done,
+    /// It may have been done, or a part of it.
+    Possible,
+    /// It was not done.
+    None,
+}
+
+impl Effect {
+    fn of(outcome: Outcome, status: Option<u16>, attempts: u32, partly: bool) -> Self {
+        let answered = status.is_some_and(|status| (200..300).contains(&status));
+        match outcome {
+            Outcome::Updated => Self::Done,
+            Outcome::Unknown => Self::Possible,
+            Outcome::Failed if answered || partly => Self::Possible,
+            // Nothing was sent this time: an intent that is there is of an earlier piece of the run, which was killed.
+            _ if attempts == 0 => Self::Possible,
+            _ => Self::None,
+        }
     }
 }
 
@@ -224,10 +260,12 @@ pub enum Glance {
     Resumed,
     /// A row's intent, with the rename that it asks for.
     Intent(u32, Option<Rename>),
-    /// A row's outcome.
-    Outcome(u32),
+    /// A row's outcome, and what it says of its intent.
+    Outcome(u32, Effect),
     /// Nothing of the row's last intent was sent.
     Abandoned(u32),
+    /// The organization of a run that was not bound at its start.
+    Organization(String),
     /// What this piece has sent so far.
     Sent(Sent),
     /// This piece ended.
@@ -240,8 +278,9 @@ impl From<&Record<'_>> for Glance {
             Record::Head(head) => Self::Head(Box::new(head.clone())),
             Record::Resumed(_) => Self::Resumed,
             Record::Intent(intent) => Self::Intent(intent.row, Rename::of(intent)),
-            Record::Outcome(outcome) => Self::Outcome(outcome.row),
+            Record::Outcome(outcome) => Self::Outcome(outcome.row, outcome.effect()),
             Record::Abandoned(row) => Self::Abandoned(*row),
+            Record::Organization(id) => Self::Organization(id.clone()),
             Record::Sent(sent) => Self::Sent(sent.clone()),
             Record::Ended(ended) => Self::Ended(ended.clone()),
         }
@@ -271,8 +310,12 @@ struct SkimmedIntent<'a> {
 #[derive(Deserialize)]
 struct SkimmedOutcome {
     row: u32,
-    #[serde(rename = "outcome")]
-    _outcome: Outcome,
+    outcome: Outcome,
+    status: Option<u16>,
+    #[serde(default)]
+    attempts: u32,
+    #[serde(default)]
+    partly: bool,
 }
 
 impl Glance {
@@ -285,7 +328,10 @@ impl Glance {
             (Some(intent), _) if !intent.changes.get().contains(EMAIL) => {
                 Ok(Self::Intent(intent.row, None))
             }
-            (None, Some(outcome)) => Ok(Self::Outcome(outcome.row)),
+            (None, Some(end)) => Ok(Self::Outcome(
+                end.row,
+                Effect::of(end.outcome, end.status, end.attempts, end.partly),
+            )),
             _ => serde_json::from_slice(line).map(|record: Record<'_>| Self::from(&record)),
         }
     }
