@@ -31,15 +31,9 @@ fn every_status_is_final_or_tried_again() {
         .filter(|status| {
             let status = *status;
             let before = api.stats().requests_to(Endpoint::UpdateMember);
-            api.sandbox.set_faults(updates_only(Faults {
-                forced: Some(status),
-                ..Faults::default()
-            }));
             let bench = Bench::new();
-            // A pause of no time, so that the walk is quick; whether there is one is retry's own test.
             let faults = Faults {
                 forced: Some(status),
-                retry_after_header: Some("0".to_owned()),
                 ..Faults::default()
             };
             api.sandbox.set_faults(updates_only(faults));

@@ -58,10 +58,9 @@ impl Api {
     }
 
     /// Waits until this holds of what has arrived.
+    #[track_caller]
     pub(crate) fn wait_until(&self, holds: impl Fn(&Stats) -> bool) {
-        while !holds(&self.stats()) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_until("what is waited for arrives", || holds(&self.stats()));
     }
 
     pub(crate) fn member(&self, email: &str) -> Member {
@@ -85,6 +84,19 @@ impl Drop for Api {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// Waits until this holds. That it never does is a failure and no hang.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !holds() {
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "not within a minute: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

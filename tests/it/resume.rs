@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sigma_bulk::sandbox::{Endpoint, Faults, PatchRecord};
 
-use crate::harness::{Api, Bench, Ran, lines, send};
+use crate::harness::{Api, Bench, Ran, lines, send, wait_until};
 
 const ROWS: usize = 300;
 const CONCURRENCY: usize = 8;
@@ -277,9 +277,9 @@ fn two_runs_that_begin_in_one_directory_do_not_hurt_one_another() {
     );
     let url = api.sandbox.url();
     let mut first = spawn(&bench, &bench.update_words(&url, &[]));
-    while !bench.path("run/input.csv").exists() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until("the directory is taken", || {
+        bench.path("run/input.csv").exists()
+    });
     // It has signed in or not: the directory is taken in either case.
     bench.run(&bench.update_words(&url, &[])).exits(2);
     assert_eq!(first.wait().unwrap().code(), Some(0));
@@ -400,19 +400,10 @@ fn a_run_directory_that_holds_a_run_is_refused_with_the_remedy() {
 
 #[test]
 fn renamed_members_are_found_by_their_first_email_on_a_resume() {
-    let api = Api::with_users(4);
-    let bench = Bench::new();
     // The run stops after the rename of user1; its second row, and one that names the email it now has, are left.
     let csv = "Email,First Name,New Email\nuser1@x.org,,moved@x.org\nnobody@x.org,A,\nuser1@x.org,Later,\nmoved@x.org,B,\nuser2@x.org,C,\n";
     for mode in ["directory", "each"] {
-        let bench = if mode == "each" {
-            Bench::new()
-        } else {
-            Bench {
-                dir: tempfile::tempdir().unwrap(),
-            }
-        };
-        let api = Api::with_users(4);
+        let (api, bench) = (Api::with_users(4), Bench::new());
         bench
             .update(
                 &api,
@@ -438,7 +429,6 @@ fn renamed_members_are_found_by_their_first_email_on_a_resume() {
         );
         assert_eq!(api.member("moved@x.org").first_name, "Later");
     }
-    drop((api, bench));
 }
 
 #[test]
