@@ -2,7 +2,7 @@
 //!
 //! Some APIs count the requests under way, not the rate ("429 above about five at once"). A rate alone, however even, can't
 //! stay below such a limit: latencies vary, and timers are late. There is no published method to follow. At each refusal
-//! one less than were under way is allowed from then on; but never less than the rate that is known to be borne needs, by
+//! as many are allowed as the refused one had beside it, which is one too few or right; but never less than the rate that is known to be borne needs, by
 //! Little's law, so that a limit of the rate is not taken for one of the number. One more is tried as rarely as the rate is
 //! probed; and once that is borne, ever more, for then the limit has risen or was none. A refusal within two latencies of
 //! such a try is for the number, for a limit of the rate lets savings be spent first; then the rate stays as it was.
@@ -28,7 +28,7 @@ const AT_ONCE_TURNS: f64 = 2.0;
 pub(super) struct Crowd {
     /// As many may be under way; `usize::MAX`: no such limit is known.
     most: usize,
-    /// How many were, when the API refused.
+    /// Beside how many others was sent what the API refused.
     refused_at: usize,
     /// When more may be tried, and how many.
     more_at: f64,
@@ -81,13 +81,22 @@ impl Crowd {
         };
     }
 
-    /// The API refused what was sent at `sent`, for the first time since it last accepted, with so many others under way.
-    pub(super) fn refused(&mut self, sent: f64, others: usize) {
-        self.refused_at = others;
+    /// The API refused what was sent at `sent`, for the first time since it last accepted, beside so many others, of whom so
+    /// many are left. Those that it arrived beside are in between: of few, each counts, and the tries of one more find out
+    /// what was too many; of many, those that are left are closer.
+    pub(super) fn refused(&mut self, sent: f64, others: usize, left: usize) {
+        self.refused_at = if others < ROOM { others } else { left };
         // A limit of the number tells at once, one of the rate only when what was saved up is spent.
         self.is_cause = self.borne.is_some_and(|(borne, since)| {
             others >= borne && sent <= since + AT_ONCE_TURNS * self.latency
         });
+    }
+
+    /// It refused another one of those that were sent before it was known to refuse.
+    pub(super) fn refused_too(&mut self, others: usize) {
+        if others < ROOM {
+            self.refused_at = self.refused_at.min(others);
+        }
     }
 
     /// It accepts again, and the refusal was for more than were known to be borne: then it says nothing of the rate. The

@@ -213,11 +213,13 @@ impl Pacer {
         }
         // It goes now, and the next one pays for it: so the first one waits for nothing.
         *owed = 1.0;
+        let others = state.under_way;
         state.under_way += 1;
         state.search.sent(now - self.epoch);
         Ok(Leave {
             pacer: self,
             sent_at: now,
+            others,
             is_told: false,
         })
     }
@@ -275,6 +277,8 @@ impl Pacer {
 pub struct Leave<'p> {
     pacer: &'p Pacer,
     sent_at: Instant,
+    /// The requests that were under way when it was given.
+    others: usize,
     is_told: bool,
 }
 
@@ -296,9 +300,9 @@ impl Leave<'_> {
     /// It was refused for being too much (429), with the time to wait if the API named one.
     pub fn refused(mut self, retry_after: Option<Duration>) {
         self.is_told = true;
-        let latency = self.sent_at.elapsed();
+        let (latency, others) = (self.sent_at.elapsed(), self.others);
         self.pacer
-            .end(|search, now| search.refused(now, latency, retry_after));
+            .end(|search, now| search.refused(now, latency, others, retry_after));
     }
 }
 

@@ -89,6 +89,9 @@ const FALSE_ALARM: f64 = 1.5;
 /// The bounds are one value if no further apart than this: the cubic covers that on its own.
 const NARROW: f64 = 2.0 * MARGIN;
 
+/// The same where a share is left to others: each test takes that share too, and to take somewhat less is no harm.
+const NARROW_SHARED: f64 = 0.25;
+
 /// The shortest and the longest test of a rate, in seconds: two of the shortest windows that APIs count in (1 s), and one
 /// of the longest usual (60 s).
 const SHORTEST_TEST: f64 = 2.0;
@@ -131,6 +134,9 @@ const SLOWEST: f64 = 0.2;
 /// timer, and enough requests to tell three quarters from all.
 const USE_SECONDS: f64 = 0.05;
 const USE_REQUESTS: f64 = 4.0;
+
+/// How many requests the share of the rate that is used is remembered over: one more or less is half a margin.
+const USE_MEMORY: f64 = 2.0 / MARGIN;
 
 /// A rate used less than this isn't tested, so it doesn't grow (as a congestion window that isn't used, RFC 7661). Between
 /// one half (demand halves) and all (jitter).
@@ -233,6 +239,8 @@ struct Usage {
     due: f64,
     /// Requests a second in the last span measured.
     rate: f64,
+    /// Of about the last [`USE_MEMORY`] requests: those sent, and those due.
+    recent: (f64, f64),
 }
 
 /// Finds the rate and the number of requests under way that the API bears. Times count from the start of the run.
@@ -390,8 +398,15 @@ impl Search {
         self.measure.accepted += 1.0;
     }
 
-    /// A request sent `latency` ago was refused with 429 at `now`, with its `Retry-After` if any.
-    pub fn refused(&mut self, now: Duration, latency: Duration, retry_after: Option<Duration>) {
+    /// A request sent `latency` ago, beside so many others that were under way then, was refused with 429 at `now`, with
+    /// its `Retry-After` if any.
+    pub fn refused(
+        &mut self,
+        now: Duration,
+        latency: Duration,
+        others: usize,
+        retry_after: Option<Duration>,
+    ) {
         self.under_way = self.under_way.saturating_sub(1);
         self.costs.refused();
         let told = retry_after.filter(|pause| !pause.is_zero());
@@ -406,6 +421,8 @@ impl Search {
                 } else {
                     now + (PAUSE_GROWTH * (now - hold.began)).min(LONGEST_PAUSE)
                 });
+            } else {
+                self.crowd.refused_too(others);
             }
             hold.last_refusal = now;
             hold.until = hold.until.max(until);
@@ -433,7 +450,7 @@ impl Search {
                 stragglers: self.under_way,
                 trial: None,
             });
-            self.crowd.refused(sent, self.under_way);
+            self.crowd.refused(sent, others, self.under_way);
             self.rate = refused_rate;
         }
         // A refusal from before the recovery says nothing new, but its pause counts.
@@ -490,8 +507,18 @@ impl Search {
                 saved,
             } => {
                 if elapsed >= length {
-                    self.bounds.proven = self.bounds.proven.max(rate * length / (length + saved));
-                    self.bounds.low = self.bounds.low.max(rate);
+                    // What was really sent is what was tested.
+                    let is_shared = self.max_capacity < 1.0;
+                    let used = if is_shared { self.usage.share() } else { 1.0 };
+                    let tested = rate * used;
+                    self.bounds.proven = self.bounds.proven.max(tested * length / (length + saved));
+                    self.bounds.low = self.bounds.low.max(tested);
+                    if used < 1.0 {
+                        // Something else holds it back, the number of requests under way mostly; a share of what can be had is
+                        // less than the limit's.
+                        self.lower_high(tested * (1.0 + MARGIN));
+                        return self.choose(now, saved / 2.0, 2.0 * length);
+                    }
                     // No false alarm, then.
                     self.bounds.high = self.bounds.high.max(self.bounds.doubted);
                     // The savings were spent on the way, or the rate was below the limit; half of them is the middle.
@@ -668,7 +695,8 @@ impl Search {
         let Bounds { low, high, .. } = self.bounds;
         self.phase_began = now;
         let gap = high / low - 1.0;
-        if gap > NARROW {
+        let is_shared = self.max_capacity < 1.0;
+        if gap > if is_shared { NARROW_SHARED } else { NARROW } {
             // Above the limit by half the gap, the savings last for two gaps; as long again to be sure. But in windows
             // (for which there are no savings) twice the last measure holds one in full.
             let length = (4.0 * saved / gap)
@@ -738,7 +766,10 @@ impl Usage {
     fn sent(&mut self, now: f64, rate: f64) -> bool {
         self.sent += 1.0;
         if rate.is_finite() {
-            self.due += (now - self.last_sent) * rate;
+            let due = (now - self.last_sent) * rate;
+            self.due += due;
+            let kept = 1.0 - 1.0 / USE_MEMORY;
+            self.recent = (self.recent.0 * kept + 1.0, self.recent.1 * kept + due);
         }
         self.last_sent = now;
         now - self.since >= USE_SECONDS && (self.due >= USE_REQUESTS || rate.is_infinite())
@@ -747,6 +778,16 @@ impl Usage {
     /// Whether the rate was used. One request more or less is the phase of the span.
     fn is_used(&self) -> bool {
         self.sent + 1.0 >= USED * self.due
+    }
+
+    /// The share of the rate that was used of late; less than a margin below all of it is jitter.
+    fn share(&self) -> f64 {
+        let (sent, due) = self.recent;
+        if sent >= (1.0 - MARGIN) * due {
+            1.0
+        } else {
+            sent / due
+        }
     }
 
     fn restart(&mut self, now: f64) {
@@ -835,7 +876,7 @@ mod tests {
             let now = drive(&mut search, 0.0, 2.0);
             assert_eq!(search.rate(), before);
             send(&mut search, now, 1);
-            search.refused(seconds(now + 0.01), seconds(0.01), None);
+            search.refused(seconds(now + 0.01), seconds(0.01), 0, None);
             assert!(search.rate().is_some());
         }
     }
@@ -852,7 +893,7 @@ mod tests {
             search.answered(seconds(f64::from(page + 1) * 0.1), seconds(0.1));
         }
         send(&mut search, 2.0, 32);
-        search.refused(seconds(2.001), seconds(0.001), None);
+        search.refused(seconds(2.001), seconds(0.001), 31, None);
         assert!(search.rate() >= Some(200.0), "{:?}", search.rate());
     }
 
@@ -878,7 +919,7 @@ mod tests {
         ] {
             let mut search = Search::new(&AUTO);
             send(&mut search, 0.1, 3);
-            search.refused(seconds(0.2), seconds(0.1), told.map(seconds));
+            search.refused(seconds(0.2), seconds(0.1), 2, told.map(seconds));
             assert_close(
                 search.hold_until().map(|until| until.as_secs_f64()),
                 0.2 + pause,
@@ -893,7 +934,7 @@ mod tests {
         let mut search = Search::new(&AUTO);
         send(&mut search, 0.1, 4);
         for (now, told, until) in [(0.2, 1.0, 1.2), (0.3, 5.0, 5.3), (0.4, 1.0, 5.3)] {
-            search.refused(seconds(now), seconds(now - 0.1), Some(seconds(told)));
+            search.refused(seconds(now), seconds(now - 0.1), 3, Some(seconds(told)));
             assert_close(search.hold_until().map(|until| until.as_secs_f64()), until);
         }
     }
@@ -902,7 +943,7 @@ mod tests {
     fn after_the_hold_one_request_tries_and_opens() {
         let mut search = Search::new(&AUTO);
         send(&mut search, 0.1, 1);
-        search.refused(seconds(0.2), seconds(0.1), Some(seconds(1.0)));
+        search.refused(seconds(0.2), seconds(0.1), 0, Some(seconds(1.0)));
         assert_eq!(search.at_once(), 1);
         search.sent(seconds(1.2));
         assert_eq!(search.at_once(), 1);
@@ -917,7 +958,7 @@ mod tests {
     fn refused_trials_wait_ever_longer() {
         let mut search = Search::new(&AUTO);
         send(&mut search, 0.0, 1);
-        search.refused(seconds(0.1), seconds(0.1), None);
+        search.refused(seconds(0.1), seconds(0.1), 0, None);
         let mut pause = 0.0;
         let mut now = 0.1;
         for _ in 0..10 {
@@ -926,7 +967,7 @@ mod tests {
             pause = until - now;
             search.sent(seconds(until));
             now = until + 0.01;
-            search.refused(seconds(now), seconds(0.01), None);
+            search.refused(seconds(now), seconds(0.01), 0, None);
             assert_eq!(search.at_once(), 1);
             pause = if pause < 0.25 { 0.0 } else { pause };
         }
@@ -936,7 +977,7 @@ mod tests {
     fn a_lost_trial_is_followed_by_another() {
         let mut search = Search::new(&AUTO);
         send(&mut search, 0.0, 1);
-        search.refused(seconds(0.1), seconds(0.1), Some(seconds(1.0)));
+        search.refused(seconds(0.1), seconds(0.1), 0, Some(seconds(1.0)));
         search.sent(seconds(1.1));
         search.lost(seconds(31.1));
         search.sent(seconds(31.1));
@@ -949,10 +990,10 @@ mod tests {
         let mut search = Search::new(&AUTO);
         let now = drive(&mut search, 0.0, 2.0);
         send(&mut search, now, 20);
-        search.refused(seconds(now + 0.1), seconds(0.1), None);
+        search.refused(seconds(now + 0.1), seconds(0.1), 19, None);
         let rate = search.rate();
         for _ in 1..20 {
-            search.refused(seconds(now + 0.1), seconds(0.1), None);
+            search.refused(seconds(now + 0.1), seconds(0.1), 19, None);
         }
         assert_eq!(search.rate(), rate);
         assert_eq!(search.at_once(), 1);
@@ -984,6 +1025,7 @@ mod tests {
                     3 => search.refused(
                         now,
                         latency,
+                        random(40) as usize,
                         [None, Some(Duration::MAX), Some(latency)][random(3) as usize],
                     ),
                     _ => search.lost(now),

@@ -244,11 +244,13 @@ impl Outcome {
 enum Event {
     Arrives {
         sent: u64,
+        others: usize,
     },
     /// It is worked on no more.
     Ends,
     Answers {
         sent: u64,
+        others: usize,
         refused: bool,
         retry_after: u64,
     },
@@ -317,18 +319,20 @@ fn watch(scenario: &Scenario, mut look: impl FnMut(f64, &Search)) -> Outcome {
             // GCRA: at most 0.1 s of lateness is caught up.
             let gap = search.rate().map_or(0, |rate| nanoseconds(1.0 / rate));
             due = due.max(now.saturating_sub(100_000_000)) + gap;
+            let others = under_way;
             under_way += 1;
             outcome.sent += 1;
             search.sent(Duration::from_nanos(now));
             let there = nanoseconds(random.around(scenario.latency / 2.0, scenario.jitter));
-            events.push(Reverse((now + there, number, Event::Arrives { sent: now })));
+            let arrives = Event::Arrives { sent: now, others };
+            events.push(Reverse((now + there, number, arrives)));
             continue;
         }
         let Some(Reverse((_, _, event))) = events.pop() else {
             break;
         };
         match event {
-            Event::Arrives { sent } => {
+            Event::Arrives { sent, others } => {
                 let limit = scenario.limit.at(time);
                 while other_next <= time {
                     other_taken += f64::from(u8::from(api.take(other_next, limit).is_ok()));
@@ -349,6 +353,7 @@ fn watch(scenario: &Scenario, mut look: impl FnMut(f64, &Search)) -> Outcome {
                             served_until.max(time + work),
                             Event::Answers {
                                 sent,
+                                others,
                                 refused: false,
                                 retry_after: 0,
                             },
@@ -365,6 +370,7 @@ fn watch(scenario: &Scenario, mut look: impl FnMut(f64, &Search)) -> Outcome {
                             time,
                             Event::Answers {
                                 sent,
+                                others,
                                 refused: true,
                                 retry_after,
                             },
@@ -376,6 +382,7 @@ fn watch(scenario: &Scenario, mut look: impl FnMut(f64, &Search)) -> Outcome {
             Event::Ends => api.active -= 1,
             Event::Answers {
                 sent,
+                others,
                 refused,
                 retry_after,
             } => {
@@ -383,7 +390,7 @@ fn watch(scenario: &Scenario, mut look: impl FnMut(f64, &Search)) -> Outcome {
                 let latency = Duration::from_nanos(now - sent);
                 if refused {
                     let retry_after = (retry_after > 0).then(|| Duration::from_secs(retry_after));
-                    search.refused(Duration::from_nanos(now), latency, retry_after);
+                    search.refused(Duration::from_nanos(now), latency, others, retry_after);
                 } else {
                     latencies += latency.as_secs_f64();
                     answered += 1;
@@ -558,8 +565,8 @@ fn each_way_to_ask_for_a_rate() {
                 max_capacity: 0.6,
                 ..auto
             },
-            57.0,
-            80.0,
+            50.0,
+            70.0,
         ),
     ] {
         for (kind, api) in KINDS {
