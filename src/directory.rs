@@ -33,7 +33,21 @@ pub enum Found {
 /// Why a row that fits several members can't be sent.
 #[must_use]
 pub fn ambiguous(members: usize) -> String {
-    format!("{members} members fit this email equally but for its case: spell it as the member's")
+    format!(
+        "{members} members fit this email equally: if its case tells them apart, spell it as the member's"
+    )
+}
+
+/// Why a row with a new owner who is named by this email can't be sent; nothing if one member has it.
+#[must_use]
+pub fn owner_problem(email: &str, found: &Found) -> Option<String> {
+    match found {
+        Found::One(_) => None,
+        Found::Nobody => Some(format!("newOwner: no member has the email {email}")),
+        Found::Ambiguous(members) => Some(format!(
+            "newOwner: {members} members fit the email {email} equally: give the member's id"
+        )),
+    }
 }
 
 /// The members that rows name, as far as they are known.

@@ -152,9 +152,11 @@ impl Lookup {
         spellings: Option<&[&str]>,
     ) -> Result<(), Failure> {
         let folded = [self.preflight.names.text(name)];
+        // How a row spells it is not kept: so all are asked for whom it may mean.
+        let everybody = spellings.is_none() && self.preflight.is_spelled_otherwise(name);
         let mut members = Vec::new();
         for spelling in spellings.unwrap_or(&folded) {
-            match self.ask(spelling).await? {
+            match self.ask(spelling, everybody).await? {
                 Some(found) => members.extend(found),
                 None => return self.list_late().await,
             }
@@ -200,9 +202,18 @@ impl Lookup {
     /// Whom a row means, if that is known without asking.
     #[must_use]
     pub fn known(&self, row: &Row) -> Option<Found> {
-        let name = self.preflight.names.find(&row.key())?;
+        self.known_name(self.preflight.names.find(&row.key())?, &row.email)
+    }
+
+    /// Whom an email means, if that is known without asking.
+    #[must_use]
+    pub fn known_email(&self, email: &str) -> Option<Found> {
+        self.known_name(self.preflight.names.find(&fold(email))?, email)
+    }
+
+    fn known_name(&self, name: NameId, spelled: &str) -> Option<Found> {
         (self.has_everybody() || self.is_known(name))
-            .then(|| lock(&self.directory).find(name, &row.email))
+            .then(|| lock(&self.directory).find(name, spelled))
     }
 
     /// Keeps what a member holds now, if further rows name it.
@@ -222,7 +233,7 @@ impl Lookup {
         } else {
             spelled
         };
-        let Some(members) = self.ask(asked).await? else {
+        let Some(members) = self.ask(asked, false).await? else {
             self.list_late().await?;
             return Ok(lock(&self.directory).find(name, spelled));
         };
@@ -258,7 +269,8 @@ impl Lookup {
     }
 
     /// Asks the API for the members who could be meant by an email, or for one by id; nothing if only a listing tells.
-    async fn ask(&self, key: &str) -> Result<Option<Vec<Member>>, Failure> {
+    /// Those who differ from it in case alone are asked for if there is nobody else, or if `everybody` is meant.
+    async fn ask(&self, key: &str, everybody: bool) -> Result<Option<Vec<Member>>, Failure> {
         if lock(&self.directory).key() == Key::Id {
             return match self.by_id(key).await {
                 Ok(member) => Ok(Some(vec![member])),
@@ -289,9 +301,9 @@ impl Lookup {
         // more than one may fit: a search tells.
         found = fits(self.all_of(Filter::Email(key)).await?);
         let mut has_search = true;
-        if found.is_empty() {
-            found = match self.all_of(Filter::Search(&folded)).await {
-                Ok(members) => fits(members),
+        if found.is_empty() || everybody {
+            match self.all_of(Filter::Search(&folded)).await {
+                Ok(members) => found.extend(fits(members)),
                 // The search is deprecated: where there is none, a listing is left.
                 Err(failure)
                     if matches!(
@@ -300,15 +312,15 @@ impl Lookup {
                     ) =>
                 {
                     has_search = false;
-                    Vec::new()
                 }
                 Err(failure) => return Err(failure),
-            };
+            }
         }
         if found.is_empty() && folded != key {
             found = fits(self.all_of(Filter::Email(&folded)).await?);
         }
-        Ok(Some(found).filter(|found| has_search || !found.is_empty()))
+        let is_known = has_search || !(found.is_empty() || everybody);
+        Ok(Some(found).filter(|_| is_known))
     }
 
     /// Lists the organization after all, once: somebody may be spelled otherwise, and nothing else tells.
@@ -384,7 +396,7 @@ impl Lookup {
             match failure.cause.status() {
                 // The others who ask at the same time find it changed already.
                 _ if cursor.is_some() => return Err(failure),
-                Some(404) if version == Version::V2_1 => {
+                Some(404 | 405 | 410 | 501) if version == Version::V2_1 => {
                     self.old_listing.store(true, Ordering::Relaxed);
                 }
                 Some(400 | 413 | 422) if limit.is_some() => {

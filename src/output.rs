@@ -95,7 +95,7 @@ impl Output {
     /// If that fails, but for a reader who has gone: that is the reader's business.
     pub fn print(&self, text: impl fmt::Display) -> io::Result<()> {
         match self.write(&mut io::stdout().lock(), format_args!("{text}")) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+            Err(error) if !is_gone(&error) => Err(error),
             _ => Ok(()),
         }
     }
@@ -130,6 +130,12 @@ impl Output {
         }
         result
     }
+}
+
+/// Whether nobody reads any more: a pipe's other end is closed, or the terminal is (EIO, which has no kind).
+fn is_gone(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    error.kind() == io::ErrorKind::BrokenPipe || (cfg!(unix) && error.raw_os_error() == Some(EIO))
 }
 
 /// A writer for the log: each write is one whole event.

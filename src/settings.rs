@@ -195,6 +195,13 @@ macro_rules! layer {
                     below.client_secret = None;
                     below.client_secret_file = None;
                 }
+                // One of the two, as it was said last.
+                if self.quiet == Some(true) {
+                    below.verbose = Some(false);
+                }
+                if self.verbose == Some(true) {
+                    below.quiet = Some(false);
+                }
                 // One address: whoever names the environment or the cloud does not mean the base URL of a lower layer.
                 if self.env.is_some() || self.cloud.is_some() {
                     below.base_url = None;

@@ -50,6 +50,8 @@ impl Uses {
     const OWNER: u8 = 2;
     /// A new email.
     const NEW_EMAIL: u8 = 4;
+    /// A row spells it otherwise than it is kept.
+    const OTHER_CASE: u8 = 8;
 
     fn add(&mut self, id: NameId, r#use: u8) -> u8 {
         if self.0.len() <= id.index() {
@@ -98,6 +100,9 @@ pub fn preflight(
         if all.uses.add(key, Uses::MEMBER) & Uses::MEMBER != 0 {
             all.relations.repeated.insert(key);
         }
+        if by_email && row.key() != *row.email {
+            all.uses.add(key, Uses::OTHER_CASE);
+        }
         if let Some(new_email) = row.new_email() {
             let new_email = all.names.intern(&new_email).ok_or_else(too_many)?;
             all.uses.add(new_email, Uses::NEW_EMAIL);
@@ -108,8 +113,12 @@ pub fn preflight(
             all.relations.rename(key, old_email, new_email);
         }
         if let Some(owner) = row.owner_email() {
-            let owner = all.names.intern(&fold(owner)).ok_or_else(too_many)?;
-            all.uses.add(owner, Uses::OWNER);
+            let folded = fold(owner);
+            let name = all.names.intern(&folded).ok_or_else(too_many)?;
+            all.uses.add(name, Uses::OWNER);
+            if folded != owner {
+                all.uses.add(name, Uses::OTHER_CASE);
+            }
         }
         all.note_values(&row);
     }
@@ -144,6 +153,12 @@ impl Preflight {
         self.names
             .ids()
             .filter(|id| self.uses.of(*id) & (Uses::MEMBER | Uses::OWNER) != 0)
+    }
+
+    /// Whether a row spells a name otherwise than it is kept.
+    #[must_use]
+    pub fn is_spelled_otherwise(&self, name: NameId) -> bool {
+        self.uses.of(name) & Uses::OTHER_CASE != 0
     }
 
     /// The spellings of the emails that rows spell in more than one way.

@@ -12,7 +12,7 @@ use csv::{ByteRecord, ReaderBuilder};
 use super::lines::{LineReader, ends_inside};
 use super::{Ask, BadRow, Entry, InputError, Row};
 use crate::change::{Field, Kind, MAX_EMAIL, Value, Values, is_email};
-use crate::output::{Plain, shortened};
+use crate::output::{Plain, count, shortened};
 
 /// The column that names the member.
 const EMAIL: &str = "Email";
@@ -504,8 +504,8 @@ fn parse(
     }
     if record.len() != layout.columns.len() {
         problem = Some(format!(
-            "the row has {} cells and the header {}: look for a missing or an unquoted delimiter ({})",
-            record.len(),
+            "the row has {} and the header {}: look for a missing or an unquoted delimiter ({})",
+            count(record.len() as u64, "cell"),
             layout.columns.len(),
             if layout.delimiter == b'\t' {
                 "tab".to_owned()

@@ -16,6 +16,10 @@ use crate::retry::is_transient;
 /// Different causes that are told apart; the rest is one.
 const MOST_CAUSES: usize = 1000;
 
+/// What stands behind a row with too few cells in failed.csv, so that it does not become right by being filled up.
+const SHORT_ROW: &str =
+    "(too few cells: put what is missing in its place, and take this cell away)";
+
 impl Ledger {
     /// Writes results.csv, failed.csv and undo.csv, and answers the counts.
     ///
@@ -203,7 +207,7 @@ fn original_cells(
                 .map(cell);
             let mut beyond: Vec<String> = cells.iter().skip(width).map(text).collect();
             if cells.len() < width {
-                beyond.push(String::new());
+                beyond.push(SHORT_ROW.to_owned());
             }
             (own.collect(), beyond)
         }

@@ -148,7 +148,12 @@ pub(super) fn resume(
 }
 
 /// What a run changed, put back.
-pub(super) fn undo(context: &Context, settings: &Settings, path: &Path) -> Result<Job, RunError> {
+pub(super) fn undo(
+    context: &Context,
+    settings: &mut Settings,
+    path: &Path,
+) -> Result<Job, RunError> {
+    own_input(context, settings)?;
     let from = RunDir::open(path)?;
     let mut ledger = read_ledger(&from)?;
     let old = ledger.head().clone();
@@ -186,7 +191,12 @@ pub(super) fn undo(context: &Context, settings: &Settings, path: &Path) -> Resul
 }
 
 /// The rows of a plan.
-pub(super) fn apply(context: &Context, settings: &Settings, path: &Path) -> Result<Job, RunError> {
+pub(super) fn apply(
+    context: &Context,
+    settings: &mut Settings,
+    path: &Path,
+) -> Result<Job, RunError> {
+    own_input(context, settings)?;
     let name = path.display().to_string();
     let plan = PlanReader::open(&name, path, None)?;
     let (base_url, organization) = (
@@ -208,6 +218,22 @@ pub(super) fn apply(context: &Context, settings: &Settings, path: &Path) -> Resu
         strict(settings, &made.1)?;
         Ok(made)
     })
+}
+
+/// A run whose input is not the settings': those that the environment and the configuration name for CSVs are not meant,
+/// and a flag is an error.
+fn own_input(context: &Context, settings: &mut Settings) -> Result<(), RunError> {
+    let names = context.flags.set_names();
+    if let Some(flag) = names
+        .iter()
+        .find(|name| ["csv", "delimiter"].contains(&name.as_str()))
+    {
+        return Err(RunError::Refused(format!(
+            "--{flag} is for update: this command has its input already"
+        )));
+    }
+    settings.limit = context.flags.limit;
+    Ok(())
 }
 
 /// A run of what is made in its new directory; if that can't be made, the directory goes again.

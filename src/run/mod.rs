@@ -119,8 +119,8 @@ pub fn command(cli: &Cli, args: &[OsString], output: &Output) -> Result<u8, RunE
         Command::Resume {
             dir, only_failed, ..
         } => jobs::resume(&context, &mut settings, dir, *only_failed)?,
-        Command::Undo { dir, .. } => jobs::undo(&context, &settings, dir)?,
-        Command::Apply { plan, .. } => jobs::apply(&context, &settings, plan)?,
+        Command::Undo { dir, .. } => jobs::undo(&context, &mut settings, dir)?,
+        Command::Apply { plan, .. } => jobs::apply(&context, &mut settings, plan)?,
         Command::Report { dir, .. } => return finish::report(&context, &settings, dir),
         Command::Sandbox(_) => return Ok(0),
     };

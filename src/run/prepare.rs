@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::jobs::Job;
 use super::{Context, RunError};
 use crate::change::{Field, Value, diff};
-use crate::directory::{Found, ambiguous};
+use crate::directory::{Found, ambiguous, owner_problem};
 use crate::gateway::{Cause, Gateway};
 use crate::input::relations::contradictions;
 use crate::input::{Ask, Entry, Preflight, Row};
@@ -77,12 +77,17 @@ impl Preparing<'_> {
             rules.set_types(types);
         }
         let counting = self.settings.max_changes.is_some();
+        let is_strict = self.settings.strict && !is_resumed;
         self.lookup
-            .prepare(self.settings.lookup, counting, self.settings.concurrency)
+            .prepare(
+                self.settings.lookup,
+                counting || is_strict,
+                self.settings.concurrency,
+            )
             .await
             .map_err(|error| self.not_listed(&error))?;
         self.settle_spellings(rules).await?;
-        if self.settings.strict && !is_resumed {
+        if is_strict {
             self.refuse_wrong_rows(rules)?;
         }
         let asks = !self.settings.yes && is_interactive();
@@ -195,6 +200,12 @@ impl Preparing<'_> {
     fn outlook(&self, rules: &Rules, row: &Row) -> Outlook {
         if let Some(problem) = rules.problem(row) {
             return Outlook::Wrong(problem);
+        }
+        if let Some(email) = row.owner_email()
+            && let Some(found) = self.lookup.known_email(email)
+            && let Some(problem) = owner_problem(email, &found)
+        {
+            return Outlook::Wrong(problem.into());
         }
         let is_change = match (&row.ask, self.lookup.known(row)) {
             (Ask::Wanted(wanted), _) if wanted.is_empty() => false,

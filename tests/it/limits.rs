@@ -162,3 +162,78 @@ fn a_canary_may_send_what_the_member_has_already() {
         .exits(0);
     assert_eq!(bench.outcomes(), ["updated", "updated", "updated"]);
 }
+
+#[test]
+fn strict_finds_what_only_the_api_tells_however_members_are_looked_up() {
+    let wrong = [
+        "user1@x.org,,,A\nuser2@x.org,true,nobody@x.org,\n",
+        "user1@x.org,,,A\nTwin@X.org,,,B\n",
+        "user1@x.org,,,A\nadmin@example.com,true,,\n",
+    ];
+    let members = || {
+        let named = |id: &str, email: &str| sigma_bulk::sandbox::Member {
+            member_id: id.to_owned(),
+            email: email.to_owned(),
+            ..user(1)
+        };
+        let own = named(
+            sigma_bulk::sandbox::OWN_MEMBER_ID,
+            sigma_bulk::sandbox::OWN_EMAIL,
+        );
+        let twins = [named("t1", "twin@x.org"), named("t2", "TWIN@x.org")];
+        [own, user(1), user(2)].into_iter().chain(twins)
+    };
+    for mode in ["directory", "each", "auto"] {
+        for rows in wrong {
+            let (api, bench) = (Api::with(members()), Bench::new());
+            let csv = format!("Email,isArchived,newOwner,First Name\n{rows}");
+            bench
+                .update(&api, &csv, &["--strict", "--lookup", mode])
+                .exits(2)
+                .says("line 3");
+            assert_eq!(api.stats().requests_to(Endpoint::UpdateMember), 0);
+        }
+    }
+}
+
+#[test]
+fn canary_rows_that_are_right_are_updated_though_another_is_not() {
+    let faults = Faults {
+        forced: Some(400),
+        max_faults: Some(1),
+        latency: std::time::Duration::from_millis(30),
+        only: Some(vec![Endpoint::UpdateMember]),
+        ..Faults::default()
+    };
+    let (api, bench) = (Api::with_users(6).faults(faults), Bench::new());
+    let rows: String = (1..=6).map(|n| format!("user{n}@x.org,A\n")).collect();
+    let csv = format!("Email,First Name\n{rows}");
+    let ran = bench.update(&api, &csv, &["--canary", "3"]).exits(4);
+    let mut outcomes = bench.outcomes();
+    outcomes.sort();
+    let not_attempted = ["not_attempted"; 3];
+    let expected = ["failed"].into_iter().chain(not_attempted);
+    let expected: Vec<&str> = expected.chain(["updated"; 2]).collect();
+    assert_eq!(outcomes, expected);
+    assert_eq!(
+        ran.stderr.matches("a canary row").count(),
+        1,
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn an_undo_puts_back_all_whatever_limit_the_environment_names() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    bench.update(&api, THREE, &[]).exits(0);
+    let mut command = bench.command();
+    command.env("SIGMA_BULK_LIMIT", "1");
+    command.args(["undo", "run", "--rate", "0", "--run-dir", "undo"]);
+    crate::harness::Ran::of(command.output().unwrap(), &bench).exits(0);
+    assert_eq!(api.member("user3@x.org").first_name, "First");
+    bench
+        .run(&["undo", "run", "--csv", "other.csv"])
+        .exits(2)
+        .says("--csv");
+}

@@ -309,3 +309,16 @@ fn a_password_in_a_url_is_not_shown() {
         crate::harness::Ran::of(command.output().unwrap(), &bench).exits(2);
     }
 }
+
+#[test]
+fn a_flag_that_says_quiet_goes_over_a_file_that_says_verbose() {
+    let (api, bench) = (Api::start(Config::default()), Bench::new());
+    bench.write("c.toml", "verbose = true\n");
+    let csv = "Email,First Name\nnobody@example.com,A\n";
+    let ran = bench
+        .update(&api, csv, &["--config", "c.toml", "--quiet"])
+        .exits(1);
+    assert_eq!(ran.stderr, "");
+    let ran = Bench::new().update(&api, csv, &["-q", "-v"]).exits(2);
+    assert!(ran.stderr.contains("give one of them"), "{}", ran.stderr);
+}
