@@ -8,7 +8,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::oneshot;
 
-use crate::change::{Change, Outcome};
+use crate::change::{Change, Field, Outcome};
 
 /// A hash of what a row asks for, by which a resume knows that it is the same row; 16 hexadecimal digits in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,22 @@ pub struct Intent {
     pub member_id: Box<str>,
     /// What is to be sent, with the values before.
     pub changes: Arc<[Change]>,
+}
+
+impl Intent {
+    /// Whether it gives the member another email.
+    #[must_use]
+    pub fn is_rename(&self) -> bool {
+        self.rename().is_some()
+    }
+
+    /// The change that gives the member another email.
+    #[must_use]
+    pub fn rename(&self) -> Option<&Change> {
+        self.changes
+            .iter()
+            .find(|change| change.field == Field::Email)
+    }
 }
 
 /// A row's end.

@@ -3,12 +3,13 @@
 //! All of them are made from the journal and the input, at the end of each piece of a run. So they describe the
 //! whole run however many pieces it took, and can't disagree.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use super::RunDir;
-use super::journal::{Ended, Index, Sent};
-use super::ledger::{FilesError, Ledger, RowEnd};
+use super::journal::{Ended, Sent};
+use super::ledger::{FilesError, Ledger, Renamed, Renames, RowEnd};
 use crate::change::{Change, Field, Outcome, Value, fold};
 use crate::input::{Entry, Rows};
 use crate::retry::is_transient;
@@ -76,14 +77,15 @@ impl Ledger {
         failed
             .write_record(failed_header(&rows, &fields))
             .map_err(failing)?;
-        let moved = Moved::of(self.index());
+        let renames = self.renames()?;
+        let moved = Moved::of(&renames);
         let mut changes = String::new();
         while let Some((place, entry)) = rows.next_entry()? {
             let (line, email) = match &entry {
                 Entry::Row(row) => (row.line, &row.email),
                 Entry::Bad(bad) => (bad.line, &bad.email),
             };
-            let (end, index) = self.row_end(place.number)?;
+            let end = self.row_end(place.number)?;
             let record = &end.record;
             changes.clear();
             describe(&end.changes, &mut changes);
@@ -110,7 +112,7 @@ impl Ledger {
                     .map_err(failing)?;
             }
             if end.touched && end.changes.iter().any(Change::is_visible) {
-                let now = record.member().and_then(|member| index.email_now(member));
+                let now = record.member().and_then(|member| renames.email_now(member));
                 let email = now.unwrap_or(email);
                 let before = |field: Field| {
                     let mut visible = end.changes.iter().filter(|change| change.is_visible());
@@ -154,33 +156,32 @@ fn failed_header(rows: &Rows, fields: &[Field]) -> Vec<String> {
 /// Members whom other rows have renamed: a row that is fed back must name them by the email that they have now, for the
 /// one before may be another member's.
 #[derive(Debug, Default)]
-struct Moved {
-    /// The row that renamed the member, and the email since, by id and by the email before.
-    by_member: HashMap<Box<str>, (u32, Box<str>)>,
-    by_email: HashMap<String, (u32, Box<str>)>,
+struct Moved<'r> {
+    by_member: HashMap<&'r str, &'r Renamed>,
+    /// By the email before.
+    by_email: HashMap<Cow<'r, str>, &'r Renamed>,
 }
 
-impl Moved {
-    fn of(index: &Index) -> Self {
+impl<'r> Moved<'r> {
+    fn of(renames: &'r Renames) -> Self {
         let mut moved = Self::default();
-        for (row, member, before, after) in index.renames_done() {
-            let now = (row, after.into());
-            (moved.by_email).insert(fold(before).into_owned(), now.clone());
-            moved.by_member.insert(member.into(), now);
+        for (member, renamed) in renames.done() {
+            moved.by_member.insert(member, renamed);
+            moved.by_email.insert(fold(&renamed.first), renamed);
         }
         moved
     }
 
     /// The email that the member of a row has now, if another row gave it.
-    fn email_now(&self, row: u32, member: Option<&str>, email: &str) -> Option<&str> {
-        let moved = match member {
+    fn email_now(&self, row: u32, member: Option<&str>, email: &str) -> Option<&'r str> {
+        let renamed = match member {
             Some(member) => self.by_member.get(member),
             None if self.by_email.is_empty() => None,
             None => self.by_email.get(&*fold(email)),
         };
-        moved
-            .filter(|(by, _)| *by != row)
-            .map(|(_, email)| &**email)
+        renamed
+            .filter(|renamed| renamed.row != row)
+            .map(|renamed| &*renamed.last)
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::RunDir;
 use super::journal::{
-    Effect, Extent, FirstEmails, Head, Index, InputKind, JournalError, JournalReader,
-    OutcomeRecord, Places, Record, Sent, Text,
+    Effect, Extent, Head, Index, InputKind, JournalError, JournalReader, OutcomeRecord, Places,
+    Record, Sent, Text,
 };
 use super::rundir::RunDirError;
 use crate::change::{Change, Outcome, Value};
@@ -28,6 +28,45 @@ pub enum FilesError {
         "{path}: row {row} is not the one that was sent: the input in the run directory was changed"
     )]
     Changed { path: String, row: u32 },
+}
+
+/// The email that each member had when the run began, for those that were renamed, by id.
+pub type FirstEmails = HashMap<Box<str>, Box<str>>;
+
+/// A member to whom the run gives another email.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renamed {
+    /// The email when the run began.
+    pub first: Box<str>,
+    /// The other one.
+    pub last: Box<str>,
+    /// The row that asks for it.
+    pub row: u32,
+    /// What became of it.
+    pub effect: Effect,
+}
+
+/// The members to whom the run gives other emails, by id.
+#[derive(Debug, Default)]
+pub struct Renames(HashMap<Box<str>, Renamed>);
+
+impl Renames {
+    /// The email that a member has now, if it was renamed, or may have been.
+    #[must_use]
+    pub fn email_now(&self, member: &str) -> Option<&str> {
+        self.0
+            .get(member)
+            .filter(|renamed| renamed.effect != Effect::None)
+            .map(|renamed| &*renamed.last)
+    }
+
+    /// Those that were done, by member.
+    pub fn done(&self) -> impl Iterator<Item = (&str, &Renamed)> {
+        self.0
+            .iter()
+            .filter(|(_, renamed)| renamed.effect == Effect::Done)
+            .map(|(member, renamed)| (&**member, renamed))
+    }
 }
 
 /// The journal of a run that is not being written.
@@ -186,13 +225,41 @@ impl Ledger {
         self.index.set_sent(sent);
     }
 
-    /// The row's end, and what the journal holds.
+    /// The row's end.
     ///
     /// # Errors
     /// If the journal can't be read.
-    pub fn row_end(&mut self, row: u32) -> Result<(RowEnd<'_>, &Index), JournalError> {
-        let end = self.records.row_end(row, self.index.places(row))?;
-        Ok((end, &self.index))
+    pub fn row_end(&mut self, row: u32) -> Result<RowEnd<'_>, JournalError> {
+        self.records.row_end(row, self.index.places(row))
+    }
+
+    /// The members to whom the run gives other emails. Of two rows that ask for the same one, the later tells.
+    ///
+    /// # Errors
+    /// If the journal can't be read.
+    pub fn renames(&mut self) -> Result<Renames, JournalError> {
+        let mut all = Renames::default();
+        for (row, effect) in self.index.renames() {
+            let Some(intent) = self.records.intent(self.index.places(row))? else {
+                continue;
+            };
+            if let Some(Change {
+                before: Some(Value::Text(first)),
+                after: Value::Text(last),
+                ..
+            }) = intent.rename()
+            {
+                let (first, last) = (first.clone(), last.clone());
+                let renamed = Renamed {
+                    first,
+                    last,
+                    row,
+                    effect,
+                };
+                all.0.insert(intent.member_id, renamed);
+            }
+        }
+        Ok(all)
     }
 
     /// What a resume must know: the rows that are done, what was meant for the others, and the first email of
@@ -227,7 +294,9 @@ impl Ledger {
             }
         }
         self.check_rows(dir, &hashes)?;
-        Ok((before, self.index.first_emails()))
+        let renames = self.renames()?.0.into_iter();
+        let first_emails = renames.map(|(member, renamed)| (member, renamed.first));
+        Ok((before, first_emails.collect()))
     }
 
     /// Rows that had an intent must still be those of which the intent was.
@@ -272,6 +341,7 @@ impl Ledger {
         dir: &RunDir,
         mut each: impl FnMut(plan::PlanRow) -> io::Result<()>,
     ) -> Result<(), FilesError> {
+        let renames = self.renames()?;
         // Emails stand in the input alone; they are needed for the rows that are put back.
         let mut lines: Vec<(u32, u64, Box<str>)> = Vec::new();
         let mut rows = self.rows(dir)?;
@@ -283,7 +353,7 @@ impl Ledger {
             }
         }
         for (row, line, email) in lines.into_iter().rev() {
-            let (end, index) = self.row_end(row)?;
+            let end = self.row_end(row)?;
             let Some(member) = end.record.member().filter(|_| end.touched) else {
                 continue;
             };
@@ -302,7 +372,7 @@ impl Ledger {
             }
             each(plan::PlanRow {
                 line,
-                email: index.email_now(member).map_or(email, Into::into),
+                email: renames.email_now(member).map_or(email, Into::into),
                 member: member.into(),
                 changes,
             })
@@ -323,7 +393,7 @@ impl Ledger {
         let mut rows = self.rows(dir)?;
         while let Some((place, entry)) = rows.next_entry()? {
             let Entry::Row(row) = entry else { continue };
-            let (end, _) = self.row_end(place.number)?;
+            let end = self.row_end(place.number)?;
             if let Some(member) = end.record.member()
                 && end.record.outcome == Outcome::WouldUpdate
             {

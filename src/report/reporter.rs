@@ -11,7 +11,7 @@ use super::files::describe;
 use super::journal::{Journal, Record, SYNC_EVERY, Sent};
 use super::preview::Preview;
 use super::progress::{Progress, Vitals};
-use crate::change::{Field, Outcome};
+use crate::change::Outcome;
 use crate::event::{Event, Finished};
 use crate::gateway::Gateway;
 use crate::output::{Output, Plain, shortened};
@@ -194,7 +194,7 @@ impl Reporter {
             let record = match event {
                 Event::Intent(intent, sender) => {
                     recorded.senders.push(sender);
-                    recorded.renames |= intent.changes.iter().any(|c| c.field == Field::Email);
+                    recorded.renames |= intent.is_rename();
                     Some(Record::Intent(intent))
                 }
                 Event::Finished(finished) => {

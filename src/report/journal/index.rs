@@ -1,13 +1,8 @@
-//! Where each row's last words stand in the journal: all that is kept of it in memory, 14 bytes a row.
+//! Where each row's last words stand in the journal: all that is kept of it in memory, 15 bytes a row.
 //!
 //! Made while the journal is written, or of one that is read.
 
-use std::collections::HashMap;
-
-use super::record::{Effect, Ended, Glance, Rename, Sent};
-
-/// The email that each member had when the run began, for those that were renamed, by id.
-pub type FirstEmails = HashMap<Box<str>, Box<str>>;
+use super::record::{Effect, Ended, Glance, Sent};
 
 /// An offset into the journal: six bytes are enough for 256 TiB, and there are two for each row. 0 is none, for there the
 /// head stands.
@@ -41,6 +36,8 @@ struct State {
     sent: u8,
     /// How many of these stand behind its last outcome.
     open: u8,
+    /// What became of the rename that it asks for, if it does.
+    rename: Option<Effect>,
 }
 
 /// Where a row's records stand.
@@ -62,26 +59,10 @@ impl Places {
     }
 }
 
-/// A member that the run gives another email.
-#[derive(Debug)]
-struct Renamed {
-    /// The email when the run began.
-    first: Box<str>,
-    /// The other one.
-    last: Box<str>,
-    /// The row that asks for it.
-    row: u32,
-    effect: Effect,
-}
-
 /// What a journal holds, and where.
 #[derive(Debug)]
 pub struct Index {
     states: Vec<State>,
-    /// The members that were to be renamed, by id.
-    renamed: HashMap<Box<str>, Renamed>,
-    /// Whom a row was to rename.
-    renames: HashMap<u32, Box<str>>,
     /// The organization of a run that was not bound at its start.
     organization: Option<String>,
     /// What each piece of the run has sent.
@@ -95,8 +76,6 @@ impl Index {
     pub fn new(rows: u32) -> Self {
         Self {
             states: vec![State::default(); rows as usize],
-            renamed: HashMap::new(),
-            renames: HashMap::new(),
             organization: None,
             sent: vec![Sent::default()],
             ended: None,
@@ -111,22 +90,22 @@ impl Index {
                 self.sent.push(Sent::default());
                 self.ended = None;
             }
-            Glance::Intent(row, rename) => {
+            Glance::Intent(row, is_rename) => {
                 if let Some(state) = self.state(row) {
                     state.intent = Offset::new(at);
                     state.sent = state.sent.saturating_add(1);
                     state.open = state.open.saturating_add(1);
-                }
-                if let Some(rename) = rename {
-                    self.note_rename(row, rename);
+                    if is_rename {
+                        state.rename = Some(Effect::Possible);
+                    }
                 }
             }
             Glance::Outcome(row, effect) => {
                 if let Some(state) = self.state(row) {
                     state.outcome = Offset::new(at);
                     state.open = 0;
+                    state.rename = state.rename.map(|_| effect);
                 }
-                self.note_effect(row, effect);
             }
             Glance::Abandoned(row) => {
                 if let Some(state) = self.state(row) {
@@ -134,41 +113,13 @@ impl Index {
                     state.open = state.open.saturating_sub(1);
                     if state.sent == 0 {
                         state.intent = Offset::default();
-                        self.note_effect(row, Effect::None);
+                        state.rename = None;
                     }
                 }
             }
             Glance::Organization(id) => self.organization = Some(id),
             Glance::Sent(now) => self.set_sent(now),
             Glance::Ended(ended) => self.ended = Some(ended),
-        }
-    }
-
-    fn note_rename(&mut self, row: u32, rename: Rename) {
-        let Rename {
-            member,
-            before,
-            after,
-        } = rename;
-        self.renames.insert(row, member.clone());
-        let renamed = self.renamed.entry(member).or_insert(Renamed {
-            first: before,
-            last: "".into(),
-            row,
-            effect: Effect::Possible,
-        });
-        renamed.last = after;
-        renamed.row = row;
-        renamed.effect = Effect::Possible;
-    }
-
-    /// What became of the rename for which a row asked.
-    fn note_effect(&mut self, row: u32, effect: Effect) {
-        if let Some(renamed) = (self.renames.get(&row))
-            .and_then(|member| self.renamed.get_mut(member))
-            .filter(|renamed| renamed.row == row)
-        {
-            renamed.effect = effect;
         }
     }
 
@@ -191,36 +142,17 @@ impl Index {
         }
     }
 
-    /// The email that a member has now, if it was renamed, or may have been.
-    #[must_use]
-    pub fn email_now(&self, member: &str) -> Option<&str> {
-        self.renamed
-            .get(member)
-            .filter(|renamed| renamed.effect != Effect::None)
-            .map(|renamed| &*renamed.last)
-    }
-
-    /// Each rename that was done: its row, the member, the email before and the one afterwards.
-    pub fn renames_done(&self) -> impl Iterator<Item = (u32, &str, &str, &str)> {
-        self.renamed
-            .iter()
-            .filter(|(_, renamed)| renamed.effect == Effect::Done)
-            .map(|(member, of)| (of.row, &**member, &*of.first, &*of.last))
+    /// The rows that ask for a rename of which something may have been sent, and what became of it.
+    pub fn renames(&self) -> impl Iterator<Item = (u32, Effect)> {
+        (1..)
+            .zip(&self.states)
+            .filter_map(|(row, state)| Some((row, state.rename?)))
     }
 
     /// The organization of a run that was not bound at its start.
     #[must_use]
     pub fn organization(&self) -> Option<&str> {
         self.organization.as_deref()
-    }
-
-    /// The first email of each member that was renamed.
-    #[must_use]
-    pub fn first_emails(&self) -> FirstEmails {
-        self.renamed
-            .iter()
-            .map(|(id, renamed)| (id.clone(), renamed.first.clone()))
-            .collect()
     }
 
     /// What each piece of the run has sent.
@@ -254,19 +186,19 @@ mod tests {
     #[test]
     fn an_abandoned_intent_is_none_and_one_behind_an_outcome_is_another_try() {
         let mut index = Index::new(2);
-        index.note(0xFFFF_0000_0001, Glance::Intent(2, None));
+        index.note(0xFFFF_0000_0001, Glance::Intent(2, false));
         assert_eq!(index.places(2).intent, Some(0xFFFF_0000_0001));
         assert!(!index.places(2).is_settled());
         index.note(0xFFFF_0000_0002, OUTCOME(2));
         assert!(index.places(2).is_settled());
-        index.note(0xFFFF_0000_0003, Glance::Intent(2, None));
+        index.note(0xFFFF_0000_0003, Glance::Intent(2, false));
         assert!(!index.places(2).is_settled());
         index.note(0xFFFF_0000_0004, Glance::Abandoned(2));
         // The first of the two may have been sent, and it has its outcome.
         assert_eq!(index.places(2).intent, Some(0xFFFF_0000_0003));
         assert!(index.places(2).is_settled());
         assert_eq!(index.places(1), Places::default());
-        index.note(9, Glance::Intent(1, None));
+        index.note(9, Glance::Intent(1, false));
         index.note(10, Glance::Abandoned(1));
         assert_eq!(index.places(1), Places::default());
         for none in [0, 3] {
@@ -276,27 +208,18 @@ mod tests {
     }
 
     #[test]
-    fn a_member_has_its_other_email_if_that_may_have_been_done() {
-        let rename = |after: &str| {
-            Some(Rename {
-                member: "m".into(),
-                before: "a@x".into(),
-                after: after.into(),
-            })
-        };
+    fn a_rename_is_possible_until_its_outcome_is_known() {
         let mut index = Index::new(2);
-        index.note(1, Glance::Intent(1, rename("b@x")));
-        assert_eq!(index.email_now("m"), Some("b@x"), "nobody knows");
-        assert_eq!(index.renames_done().count(), 0);
+        let renames = |index: &Index| index.renames().collect::<Vec<_>>();
+        index.note(1, Glance::Intent(1, true));
+        assert_eq!(renames(&index), [(1, Effect::Possible)]);
         index.note(2, Glance::Abandoned(1));
-        assert_eq!(index.email_now("m"), None);
-        index.note(3, Glance::Intent(1, rename("b@x")));
+        assert_eq!(renames(&index), []);
+        index.note(3, Glance::Intent(1, true));
         index.note(4, OUTCOME(1));
-        assert_eq!(index.email_now("m"), None, "it was refused");
-        index.note(5, Glance::Intent(2, rename("c@x")));
+        index.note(5, Glance::Intent(2, true));
         index.note(6, Glance::Outcome(2, Effect::Done));
-        let done: Vec<_> = index.renames_done().collect();
-        assert_eq!(done, [(2, "m", "a@x", "c@x")]);
-        assert_eq!(index.first_emails()["m"], "a@x".into());
+        let both = [(1, Effect::None), (2, Effect::Done)];
+        assert_eq!(renames(&index), both);
     }
 }

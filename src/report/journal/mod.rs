@@ -12,11 +12,9 @@ mod write;
 
 use std::time::Duration;
 
-pub use index::{FirstEmails, Index, Places};
+pub use index::{Index, Places};
 pub use read::{Extent, JournalError, JournalReader};
-pub use record::{
-    Effect, Ended, Glance, Head, InputKind, OutcomeRecord, Record, Rename, Sent, Text,
-};
+pub use record::{Effect, Ended, Glance, Head, InputKind, OutcomeRecord, Record, Sent, Text};
 pub use write::Journal;
 
 /// The format's version.

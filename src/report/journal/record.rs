@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use crate::change::{Change, Field, Outcome, Value};
+use crate::change::{Change, Outcome};
 use crate::event::{Finished, Intent};
 use crate::gateway::Stats;
 
@@ -223,34 +223,6 @@ impl Effect {
     }
 }
 
-/// A member gets another email.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rename {
-    /// The member's id.
-    pub member: Box<str>,
-    /// The email before.
-    pub before: Box<str>,
-    /// The email afterwards.
-    pub after: Box<str>,
-}
-
-impl Rename {
-    fn of(intent: &Intent) -> Option<Self> {
-        let change = intent
-            .changes
-            .iter()
-            .find(|change| change.field == Field::Email)?;
-        match (&change.before, &change.after) {
-            (Some(Value::Text(before)), Value::Text(after)) => Some(Self {
-                member: intent.member_id.clone(),
-                before: before.clone(),
-                after: after.clone(),
-            }),
-            _ => None,
-        }
-    }
-}
-
 /// A record as far as finding it again needs it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Glance {
@@ -258,8 +230,8 @@ pub enum Glance {
     Head(Box<Head>),
     /// A further piece of the run begins.
     Resumed,
-    /// A row's intent, with the rename that it asks for.
-    Intent(u32, Option<Rename>),
+    /// A row's intent, and whether it gives the member another email.
+    Intent(u32, bool),
     /// A row's outcome, and what it says of its intent.
     Outcome(u32, Effect),
     /// Nothing of the row's last intent was sent.
@@ -277,7 +249,7 @@ impl From<&Record<'_>> for Glance {
         match record {
             Record::Head(head) => Self::Head(Box::new(head.clone())),
             Record::Resumed(_) => Self::Resumed,
-            Record::Intent(intent) => Self::Intent(intent.row, Rename::of(intent)),
+            Record::Intent(intent) => Self::Intent(intent.row, intent.is_rename()),
             Record::Outcome(outcome) => Self::Outcome(outcome.row, outcome.effect()),
             Record::Abandoned(row) => Self::Abandoned(*row),
             Record::Organization(id) => Self::Organization(id.clone()),
@@ -321,12 +293,13 @@ struct SkimmedOutcome {
 impl Glance {
     /// Looks at a line.
     pub(super) fn at(line: &[u8]) -> serde_json::Result<Self> {
-        /// How [`Field::Email`] stands in a change; in a name, the quotes would be escaped.
+        /// How [`Field::Email`](crate::change::Field::Email) stands in a change; in a name, the quotes would be escaped.
         const EMAIL: &str = "\"email\"";
         let skim: Skim<'_> = serde_json::from_slice(line)?;
         match (skim.intent, skim.outcome) {
-            (Some(intent), _) if !intent.changes.get().contains(EMAIL) => {
-                Ok(Self::Intent(intent.row, None))
+            (Some(intent), _) => {
+                let is_rename = intent.changes.get().contains(EMAIL);
+                Ok(Self::Intent(intent.row, is_rename))
             }
             (None, Some(end)) => Ok(Self::Outcome(
                 end.row,
