@@ -4,6 +4,7 @@
 //! whole run however many pieces it took, and can't disagree.
 
 use std::borrow::Cow;
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 
@@ -78,7 +79,8 @@ impl Ledger {
             .write_record(failed_header(&rows, &fields))
             .map_err(failing)?;
         let renames = self.renames()?;
-        let moved = Moved::of(&renames);
+        // Most runs have few rows that fail, or none.
+        let moved = LazyCell::new(|| Moved::of(&renames));
         let mut changes = String::new();
         while let Some((place, entry)) = rows.next_entry()? {
             let (line, email) = match &entry {
