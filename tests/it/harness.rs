@@ -306,8 +306,21 @@ impl Bench {
         serde_json::from_str(&self.read("run/summary.json")).unwrap()
     }
 
+    /// The files of the run in `run` are made of an index that was kept while the journal was written; a report makes them
+    /// of one that is read from it, and they must be the same.
+    #[track_caller]
+    fn check_report(&self) {
+        let files = ["results.csv", "failed.csv", "undo.csv"].map(|name| format!("run/{name}"));
+        let read = || files.each_ref().map(|name| self.read(name));
+        let kept = read();
+        self.run(&["report", "run"]);
+        assert_eq!(read(), kept, "a report writes what the run wrote");
+    }
+
     /// Checks that the files of the run in `run` agree with one another, and answers the counts by outcome.
+    #[track_caller]
     pub(crate) fn check_files(&self) -> BTreeMap<String, u64> {
+        self.check_report();
         let summary = self.summary();
         let mut counts = BTreeMap::new();
         let results = self.results();

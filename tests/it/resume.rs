@@ -312,6 +312,7 @@ fn only_failed_gives_failed_rows_another_go() {
     bench
         .run(&["resume", "run", "--rate", "0", "--only-failed"])
         .exits(0);
+    bench.check_files();
     assert_eq!(bench.outcomes(), ["updated", "updated"]);
     assert_eq!(
         bench.summary()["requests"]["by_status"]["403"],
@@ -427,6 +428,7 @@ fn renamed_members_are_found_by_their_first_email_on_a_resume() {
             ["updated", "not_found", "updated", "not_found", "updated"],
             "{mode}"
         );
+        bench.check_files();
         assert_eq!(api.member("moved@x.org").first_name, "Later");
     }
 }
@@ -614,6 +616,7 @@ fn failed_csv_names_members_by_the_emails_that_they_have_now() {
         bench.outcomes(),
         ["updated", "updated", "invalid", "updated", "invalid"]
     );
+    bench.check_files();
     let failed = lines(&bench.path("run/failed.csv"));
     let emails: Vec<&str> = failed.iter().map(|line| &*line["Email"]).collect();
     assert_eq!(emails, ["moved@x.org", "user1@x.org"]);

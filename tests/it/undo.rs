@@ -154,6 +154,7 @@ fn a_rename_that_was_refused_leaves_the_member_its_email_in_undo_csv() {
     let csv = "Email,New Email,First Name\nuser1@x.org,user2@x.org,\nuser1@x.org,,Zed\n";
     bench.update(&api, csv, &["--concurrency", "1"]).exits(1);
     assert_eq!(bench.outcomes(), ["failed", "updated"]);
+    bench.check_files();
     let undo = crate::harness::lines(&bench.path("run/undo.csv"));
     assert_eq!(undo.len(), 1);
     assert_eq!(undo[0]["Email"], "user1@x.org");
