@@ -2,10 +2,11 @@
 //!
 //! Some APIs count the requests under way, not the rate ("429 above about five at once"). A rate alone, however even, can't
 //! stay below such a limit: latencies vary, and timers are late. There is no published method to follow. At each refusal
-//! as many are allowed as the refused one had beside it, which is one too few or right; but never less than the rate that is known to be borne needs, by
-//! Little's law, so that a limit of the rate is not taken for one of the number. One more is tried as rarely as the rate is
-//! probed; and once that is borne, ever more, for then the limit has risen or was none. A refusal within two latencies of
-//! such a try is for the number, for a limit of the rate lets savings be spent first; then the rate stays as it was.
+//! as many are allowed as the refused one had beside it, which is right or one too many; but never less than the rate that
+//! is known to be borne needs, by Little's law, so that a limit of the rate is not taken for one of the number. One more is
+//! tried as rarely as the rate is probed; and once that is borne, ever more, for then the limit has risen or was none. A
+//! refusal within two latencies of such a try is for the number, for a limit of the rate lets savings be spent first; then
+//! the rate stays as it was.
 
 use std::time::Duration;
 
