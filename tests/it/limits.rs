@@ -124,7 +124,7 @@ fn a_share_of_failures_counts_from_a_hundred_rows_on() {
 #[test]
 fn a_closed_pipe_stops_the_run_as_cleanly_as_a_signal() {
     let faults = Faults {
-        latency: std::time::Duration::from_millis(30),
+        latency: std::time::Duration::from_millis(300),
         ..Faults::default()
     };
     let api = Api::start(Config {

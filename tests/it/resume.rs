@@ -697,8 +697,8 @@ fn a_run_that_still_goes_on_is_not_resumed_by_another_process() {
         latency: Duration::from_millis(100),
         ..Faults::default()
     };
-    let (api, bench) = (Api::with_users(20).faults(faults), Bench::new());
-    let rows: String = (1..=20).map(|n| format!("user{n}@x.org,A\n")).collect();
+    let (api, bench) = (Api::with_users(50).faults(faults), Bench::new());
+    let rows: String = (1..=50).map(|n| format!("user{n}@x.org,A\n")).collect();
     bench.write("input.csv", format!("Email,First Name\n{rows}"));
     let url = api.sandbox.url();
     let more = ["--dry-run", "--lookup", "each", "--concurrency", "1"];
@@ -712,6 +712,6 @@ fn a_run_that_still_goes_on_is_not_resumed_by_another_process() {
     bench.run(&["report", "run"]).exits(0);
     assert_eq!(
         bench.check_files(),
-        [("would_update".to_owned(), 20)].into()
+        [("would_update".to_owned(), 50)].into()
     );
 }
