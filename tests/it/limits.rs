@@ -124,7 +124,7 @@ fn a_share_of_failures_counts_from_a_hundred_rows_on() {
 #[test]
 fn a_closed_pipe_stops_the_run_as_cleanly_as_a_signal() {
     let faults = Faults {
-        latency: std::time::Duration::from_millis(300),
+        latency: std::time::Duration::from_millis(30),
         ..Faults::default()
     };
     let api = Api::start(Config {
@@ -201,7 +201,7 @@ fn canary_rows_that_are_right_are_updated_though_another_is_not() {
     let faults = Faults {
         forced: Some(400),
         max_faults: Some(1),
-        latency: std::time::Duration::from_millis(30),
+        latency: std::time::Duration::from_millis(300),
         only: Some(vec![Endpoint::UpdateMember]),
         ..Faults::default()
     };

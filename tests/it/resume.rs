@@ -525,7 +525,7 @@ fn what_is_done_late_behind_a_stop_can_be_undone() {
 }
 
 /// A run of one row that was killed when its change was applied and not answered.
-fn killed_in_flight(csv: &str, words: &[&str]) -> (Api, Bench) {
+fn killed_in_flight(csv: &str) -> (Api, Bench) {
     let faults = Faults {
         hang_after: 1.0,
         only: Some(vec![Endpoint::UpdateMember]),
@@ -534,12 +534,7 @@ fn killed_in_flight(csv: &str, words: &[&str]) -> (Api, Bench) {
     let (api, bench) = (Api::with_users(2).faults(faults), Bench::new());
     bench.write("input.csv", csv);
     let url = api.sandbox.url();
-    let words = if words.is_empty() {
-        bench.update_words(&url, &[])
-    } else {
-        words.to_vec()
-    };
-    let mut child = spawn(&bench, &words);
+    let mut child = spawn(&bench, &bench.update_words(&url, &[]));
     api.wait_until(|stats| stats.applied >= 1);
     child.kill().unwrap();
     child.wait().unwrap();
@@ -561,7 +556,7 @@ fn a_row_that_may_have_been_sent_and_can_not_be_read_back_is_unknown_and_can_be_
         ..Faults::default()
     };
     for faults in [failing, garbage] {
-        let (api, bench) = killed_in_flight("Email,First Name\nuser1@x.org,A\n", &[]);
+        let (api, bench) = killed_in_flight("Email,First Name\nuser1@x.org,A\n");
         api.sandbox.set_faults(faults);
         bench
             .run(&["resume", "run", "--rate", "0", "--retries", "0"])
@@ -580,7 +575,7 @@ fn a_row_that_may_have_been_sent_and_can_not_be_read_back_is_unknown_and_can_be_
 
 #[test]
 fn a_row_that_was_sent_stays_in_the_undo_whatever_its_resume_comes_to() {
-    let (api, bench) = killed_in_flight("Email,First Name\nuser1@x.org,A\n", &[]);
+    let (api, bench) = killed_in_flight("Email,First Name\nuser1@x.org,A\n");
     // Somebody has changed it back, and protected the member since.
     api.sandbox
         .edit("id1", |member| member.first_name = "B".to_owned())
@@ -595,7 +590,7 @@ fn a_row_that_was_sent_stays_in_the_undo_whatever_its_resume_comes_to() {
 
 #[test]
 fn what_was_sent_is_not_all_that_a_row_wants_when_it_is_read_back() {
-    let (api, bench) = killed_in_flight("Email,First Name,Last Name\nuser1@x.org,A,Last\n", &[]);
+    let (api, bench) = killed_in_flight("Email,First Name,Last Name\nuser1@x.org,A,Last\n");
     api.sandbox
         .edit("id1", |member| member.last_name = "Other".to_owned())
         .unwrap();
