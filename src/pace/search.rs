@@ -486,7 +486,7 @@ impl Search {
             Phase::Unlimited => f64::INFINITY,
             Phase::Doubling { from, period } => from * (elapsed / period).floor().exp2(),
             Phase::Narrowing { rate, .. } => rate,
-            Phase::Cruising { limit, .. } if self.max_capacity < 1.0 => limit * self.max_capacity,
+            Phase::Cruising { limit, .. } if self.is_shared() => limit * self.max_capacity,
             Phase::Cruising { limit, cycle } => {
                 let x = elapsed / cycle - 1.0;
                 let x = if x > 0.0 { CLIMB * x } else { x };
@@ -507,9 +507,13 @@ impl Search {
                 saved,
             } => {
                 if elapsed >= length {
-                    // What was really sent is what was tested.
-                    let is_shared = self.max_capacity < 1.0;
-                    let used = if is_shared { self.usage.share() } else { 1.0 };
+                    // What was really sent is what was tested. Only a share is so sensitive to it: judged like this as well,
+                    // whole limits came out worse in as many simulations as better.
+                    let used = if self.is_shared() {
+                        self.usage.share()
+                    } else {
+                        1.0
+                    };
                     let tested = rate * used;
                     self.bounds.proven = self.bounds.proven.max(tested * length / (length + saved));
                     self.bounds.low = self.bounds.low.max(tested);
@@ -517,15 +521,15 @@ impl Search {
                         // Something else holds it back, the number of requests under way mostly; a share of what can be had is
                         // less than the limit's.
                         self.lower_high(tested * (1.0 + MARGIN));
-                        return self.choose(now, saved / 2.0, 2.0 * length);
+                    } else {
+                        // No false alarm, then.
+                        self.bounds.high = self.bounds.high.max(self.bounds.doubted);
                     }
-                    // No false alarm, then.
-                    self.bounds.high = self.bounds.high.max(self.bounds.doubted);
                     // The savings were spent on the way, or the rate was below the limit; half of them is the middle.
                     self.choose(now, saved / 2.0, 2.0 * length);
                 }
             }
-            Phase::Cruising { limit, .. } if self.max_capacity < 1.0 => {
+            Phase::Cruising { limit, .. } if self.is_shared() => {
                 if elapsed > REPROBE {
                     self.double(now, limit);
                 }
@@ -684,6 +688,11 @@ impl Search {
         }
     }
 
+    /// Whether others are to have a share of the limit.
+    const fn is_shared(&self) -> bool {
+        self.max_capacity < 1.0
+    }
+
     /// The limit is at most `high`, but not below the lower bound.
     fn lower_high(&mut self, high: f64) {
         self.bounds.high = self.bounds.high.min(high).max(self.bounds.low);
@@ -695,8 +704,12 @@ impl Search {
         let Bounds { low, high, .. } = self.bounds;
         self.phase_began = now;
         let gap = high / low - 1.0;
-        let is_shared = self.max_capacity < 1.0;
-        if gap > if is_shared { NARROW_SHARED } else { NARROW } {
+        let narrow = if self.is_shared() {
+            NARROW_SHARED
+        } else {
+            NARROW
+        };
+        if gap > narrow {
             // Above the limit by half the gap, the savings last for two gaps; as long again to be sure. But in windows
             // (for which there are no savings) twice the last measure holds one in full.
             let length = (4.0 * saved / gap)
