@@ -80,9 +80,7 @@ impl Told {
     /// Of a run that was stopped before there was anything to tell but what was sent.
     #[must_use]
     pub fn nothing(mut journal: Journal, sent: Sent) -> Self {
-        let recorded = journal
-            .add(&Record::Sent(sent.clone()))
-            .and_then(|()| journal.finish());
+        let recorded = journal.add_now(&Record::Sent(sent.clone()));
         Self {
             journal,
             preview: Preview::default(),
@@ -160,10 +158,7 @@ impl Reporter {
         }
         let sent = self.sent();
         if trouble.is_none()
-            && let Err(error) = self
-                .journal
-                .add(&Record::Sent(sent.clone()))
-                .and_then(|()| self.journal.finish())
+            && let Err(error) = self.journal.add_now(&Record::Sent(sent.clone()))
         {
             self.give_up(&mut trouble, error);
         }

@@ -125,8 +125,7 @@ async fn begin(
     let mut journal = open_journal(job, journal).map_err(|source| job.dir.error(source))?;
     if let Some(id) = newly_bound.filter(|_| is_resumed) {
         journal
-            .add(&Record::Organization(id))
-            .and_then(|()| journal.finish())
+            .add_now(&Record::Organization(id))
             .map_err(|source| job.dir.error(source))?;
     }
     let own_id = identity.user_id.filter(|_| !settings.allow_self);
@@ -283,8 +282,7 @@ fn open_journal(job: &Job, resumed: Option<(Extent, Index)>) -> io::Result<Journ
         return Journal::create(&job.dir.journal(), job.head.clone());
     };
     let mut journal = Journal::reopen(&job.dir.journal(), extent, index)?;
-    journal.add(&Record::Resumed(now()))?;
-    journal.finish()?;
+    journal.add_now(&Record::Resumed(now()))?;
     Ok(journal)
 }
 

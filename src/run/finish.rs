@@ -72,8 +72,7 @@ pub(super) fn finish(
             at: summary.finished_at.clone(),
         });
         told.journal
-            .add(&ended)
-            .and_then(|()| told.journal.finish())
+            .add_now(&ended)
             .map_err(|error| unwritable(&error))?;
     }
     show(context, settings, &summary, &totals, &ending, told.preview)?;

@@ -32,8 +32,7 @@ impl Journal {
         let temporary = temporary(path);
         let index = Index::new(head.rows);
         let mut journal = Self::with(private_file(&temporary)?, 0, index);
-        journal.add(&Record::Head(head))?;
-        journal.finish()?;
+        journal.add_now(&Record::Head(head))?;
         put_in_place(&temporary, path)?;
         Ok(journal)
     }
@@ -106,11 +105,12 @@ impl Journal {
         std::mem::take(&mut self.is_dirty).then(|| Arc::clone(&self.file))
     }
 
-    /// Puts everything on the disk.
+    /// Adds a line, and puts everything on the disk.
     ///
     /// # Errors
     /// If that fails.
-    pub fn finish(&mut self) -> io::Result<()> {
+    pub fn add_now(&mut self, record: &Record<'_>) -> io::Result<()> {
+        self.add(record)?;
         self.write()?;
         self.file.sync_data()
     }
