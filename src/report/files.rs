@@ -157,29 +157,28 @@ fn failed_header(rows: &Rows, fields: &[Field]) -> Vec<String> {
 
 /// Members whom other rows have renamed: a row that is fed back must name them by the email that they have now, for the
 /// one before may be another member's.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Moved<'r> {
-    by_member: HashMap<&'r str, &'r Renamed>,
-    /// By the email before.
+    renames: &'r Renames,
+    /// Those that were done, by the email before.
     by_email: HashMap<Cow<'r, str>, &'r Renamed>,
 }
 
 impl<'r> Moved<'r> {
     fn of(renames: &'r Renames) -> Self {
-        let mut moved = Self::default();
-        for (member, renamed) in renames.done() {
-            moved.by_member.insert(member, renamed);
-            moved.by_email.insert(fold(&renamed.first), renamed);
+        let by_email = (renames.done()).map(|renamed| (fold(&renamed.first), renamed));
+        Self {
+            renames,
+            by_email: by_email.collect(),
         }
-        moved
     }
 
     /// The email that the member of a row has now, if another row gave it.
     fn email_now(&self, row: u32, member: Option<&str>, email: &str) -> Option<&'r str> {
         let renamed = match member {
-            Some(member) => self.by_member.get(member),
+            Some(member) => self.renames.done_to(member),
             None if self.by_email.is_empty() => None,
-            None => self.by_email.get(&*fold(email)),
+            None => self.by_email.get(&*fold(email)).copied(),
         };
         renamed
             .filter(|renamed| renamed.row != row)

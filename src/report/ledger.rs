@@ -46,6 +46,12 @@ pub struct Renamed {
     pub effect: Effect,
 }
 
+impl Renamed {
+    const fn is_done(&self) -> bool {
+        matches!(self.effect, Effect::Done)
+    }
+}
+
 /// The members to whom the run gives other emails, by id.
 #[derive(Debug, Default)]
 pub struct Renames(HashMap<Box<str>, Renamed>);
@@ -60,12 +66,15 @@ impl Renames {
             .map(|renamed| &*renamed.last)
     }
 
-    /// Those that were done, by member.
-    pub fn done(&self) -> impl Iterator<Item = (&str, &Renamed)> {
-        self.0
-            .iter()
-            .filter(|(_, renamed)| renamed.effect == Effect::Done)
-            .map(|(member, renamed)| (&**member, renamed))
+    /// The member's, if it was done.
+    #[must_use]
+    pub fn done_to(&self, member: &str) -> Option<&Renamed> {
+        self.0.get(member).filter(|renamed| renamed.is_done())
+    }
+
+    /// Those that were done.
+    pub fn done(&self) -> impl Iterator<Item = &Renamed> {
+        self.0.values().filter(|renamed| renamed.is_done())
     }
 }
 
