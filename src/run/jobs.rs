@@ -92,12 +92,7 @@ pub(super) fn resume(
         "run-dir",
         "max-changes",
     ];
-    if let Some(flag) = context
-        .flags
-        .set_names()
-        .into_iter()
-        .find(|name| fixed.contains(&name.as_str()))
-    {
+    if let Some(flag) = first_given(context, &fixed) {
         return Err(RunError::Refused(format!(
             "--{flag} can't be changed on a resume: it is the run's"
         )));
@@ -116,7 +111,6 @@ pub(super) fn resume(
         check_plan_path(path, head.dry_run)?;
     }
     settings.dry_run = head.dry_run;
-    settings.limit = head.limit;
     settings.send_unchanged = head.send_unchanged;
     let copy = match head.kind {
         InputKind::Csv => dir.input(),
@@ -223,17 +217,19 @@ pub(super) fn apply(
 /// A run whose input is not the settings': those that the environment and the configuration name for CSVs are not meant,
 /// and a flag is an error.
 fn own_input(context: &Context, settings: &mut Settings) -> Result<(), RunError> {
-    let names = context.flags.set_names();
-    if let Some(flag) = names
-        .iter()
-        .find(|name| ["csv", "delimiter"].contains(&name.as_str()))
-    {
+    if let Some(flag) = first_given(context, &["csv", "delimiter"]) {
         return Err(RunError::Refused(format!(
             "--{flag} is for update: this command has its input already"
         )));
     }
     settings.limit = context.flags.limit;
     Ok(())
+}
+
+/// The first flag of the command line that is one of these.
+fn first_given(context: &Context, names: &[&str]) -> Option<String> {
+    let mut given = context.flags.set_names().into_iter();
+    given.find(|name| names.contains(&name.as_str()))
 }
 
 /// A run of what is made in its new directory; if that can't be made, the directory goes again.

@@ -109,10 +109,11 @@ pub fn command(cli: &Cli, args: &[OsString], output: &Output) -> Result<u8, RunE
             "--client-secret can be seen by everybody on this machine: set SIGMA_CLIENT_SECRET instead"
         );
     }
-    if let Some(path) = &settings.save_plan {
-        // Whether a run that is resumed is a dry run, its journal tells.
-        let is_dry = settings.dry_run || matches!(cli.command, Command::Resume { .. });
-        jobs::check_plan_path(path, is_dry)?;
+    // Whether a run that is resumed is a dry run, its journal tells.
+    if let Some(path) = &settings.save_plan
+        && !matches!(cli.command, Command::Resume { .. })
+    {
+        jobs::check_plan_path(path, settings.dry_run)?;
     }
     let job = match &cli.command {
         Command::Update { .. } => jobs::update(&settings)?,
