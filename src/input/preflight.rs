@@ -96,11 +96,12 @@ pub fn preflight(
             }
         };
         all.trimmed += u64::from(row.trimmed);
-        let key = all.names.intern(&row.key()).ok_or_else(too_many)?;
+        let own = row.key();
+        let key = all.names.intern(&own).ok_or_else(too_many)?;
         if all.uses.add(key, Uses::MEMBER) & Uses::MEMBER != 0 {
             all.relations.repeated.insert(key);
         }
-        if by_email && row.key() != *row.email {
+        if by_email && own != *row.email {
             all.uses.add(key, Uses::OTHER_CASE);
         }
         if let Some(new_email) = row.new_email() {

@@ -106,15 +106,14 @@ impl Settled {
         }
     }
 
-    /// An earlier piece of the run may have sent the row, and why nobody can tell.
-    fn of_prior(prior: &Intent, status: Option<u16>, why: &str) -> Self {
-        let message = format!("an earlier piece of this run may have sent it, and {why}");
+    /// What becomes of a row that an earlier piece of the run may have sent.
+    fn of_prior(prior: &Intent, status: Option<u16>, outcome: Outcome, message: Box<str>) -> Self {
         Self {
             member_id: Some(prior.member_id.clone()),
             status,
             changes: Arc::clone(&prior.changes),
             recorded: true,
-            ..Self::new(Outcome::Unknown, Some(message.into()))
+            ..Self::new(outcome, Some(message))
         }
     }
 
@@ -228,6 +227,10 @@ impl Worker {
     /// Reads the member back for which an earlier piece of the run recorded an intent. If it bears what was meant, and
     /// all else that the row wants, the row is done.
     async fn look_again(&self, row: &Row, prior: &Intent) -> Result<Member, End> {
+        let nobody_can_tell = |status, why: &str| {
+            let message = format!("an earlier piece of this run may have sent it, and {why}");
+            Settled::of_prior(prior, status, Outcome::Unknown, message.into()).end()
+        };
         let id = &prior.member_id;
         let reply = match self.gateway.call(Request::Member { id }).await {
             Ok(reply) => reply,
@@ -236,27 +239,22 @@ impl Worker {
                     return Err(self.not_looked_up(&failure));
                 };
                 let why = format!("reading the member failed: {error}");
-                return Err(Settled::of_prior(prior, error.status(), &why).end());
+                return Err(nobody_can_tell(error.status(), &why));
             }
         };
         let status = Some(reply.answer.status);
         let member = reply.answer.member().map_err(|error| {
-            Settled::of_prior(prior, status, &format!("the member can't be read: {error}")).end()
+            nobody_can_tell(status, &format!("the member can't be read: {error}"))
         })?;
         if member.id != prior.member_id {
-            let why = "reading the member showed another";
-            return Err(Settled::of_prior(prior, status, why).end());
+            return Err(nobody_can_tell(status, "reading the member showed another"));
         }
         if prior.changes.iter().any(Change::is_visible)
             && member.bears(&prior.changes)
             && !(self.changes(row, &member).await?.iter()).any(Change::is_visible)
         {
-            let mut settled = Settled::of_prior(prior, status, "");
-            settled.outcome = Outcome::Updated;
-            settled.message = Some(
-                "sent by an earlier piece of this run; the member was read to confirm it".into(),
-            );
-            return Err(settled.end());
+            let message = "sent by an earlier piece of this run; the member was read to confirm it";
+            return Err(Settled::of_prior(prior, status, Outcome::Updated, message.into()).end());
         }
         Ok(member)
     }
