@@ -224,7 +224,7 @@ fn credentials_that_are_taken_away_during_the_run_stop_it_and_it_can_be_resumed(
         "{counts:?}"
     );
     api.sandbox.set_faults(Faults::default());
-    bench.run(&["resume", "run", "--rate", "0"]).exits(0);
+    bench.resume(&[]).exits(0);
     assert_eq!(bench.check_files(), [("updated".to_owned(), 200)].into());
 }
 

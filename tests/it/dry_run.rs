@@ -194,15 +194,14 @@ fn a_plan_that_is_cut_off_is_refused() {
 fn a_dry_run_that_was_stopped_saves_no_plan_and_its_resume_does() {
     let (api, bench) = (Api::with_users(3), Bench::new());
     let csv = "Email,First Name\nuser1@x.org,A\nnobody@x.org,B\nuser2@x.org,C\nuser3@x.org,D\n";
-    let more = ["--dry-run", "--save-plan", "p.jsonl", "--concurrency", "1"];
-    let stopped: Vec<&str> = more.into_iter().chain(["--max-failures", "1"]).collect();
-    let ran = bench.update(&api, csv, &stopped).exits(4);
+    let mut more = vec!["--dry-run", "--save-plan", "p.jsonl", "--concurrency", "1"];
+    more.extend(["--max-failures", "1"]);
+    let ran = bench.update(&api, csv, &more).exits(4);
     assert!(!bench.path("p.jsonl").exists());
     let next = "sigma-bulk resume run --save-plan p.jsonl";
     assert!(ran.stdout.contains(next), "{}", ran.stdout);
     assert!(ran.stdout.contains("1 not possible"), "{}", ran.stdout);
-    let words = ["resume", "run", "--rate", "0", "--save-plan", "p.jsonl"];
-    bench.run(&words).exits(1);
+    bench.resume(&["--save-plan", "p.jsonl"]).exits(1);
     assert_eq!(bench.read("p.jsonl").lines().count(), 1 + 3);
     let url = api.sandbox.url();
     bench

@@ -210,7 +210,7 @@ fn a_row_that_waits_for_its_next_try_when_the_run_stops_is_left_for_a_resume() {
     let counts = bench.check_files();
     assert!(!counts.contains_key("failed"), "{counts:?}");
     api.sandbox.set_faults(Faults::default());
-    bench.run(&["resume", "run", "--rate", "0"]).exits(0);
+    bench.resume(&[]).exits(0);
     assert_eq!(bench.check_files(), [("updated".to_owned(), 100)].into());
 }
 

@@ -190,6 +190,17 @@ impl Bench {
         let url = api.sandbox.url();
         self.run(&self.update_words(&url, more))
     }
+
+    /// Goes on with the run of [`Bench::update`], as fast as can be.
+    pub(crate) fn resume(&self, more: &[&str]) -> Ran {
+        self.run(&[&["resume", "run", "--rate", "0"], more].concat())
+    }
+
+    /// Undoes it, by a run in `undo`.
+    pub(crate) fn undo(&self, more: &[&str]) -> Ran {
+        let words = ["undo", "run", "--rate", "0", "--run-dir", "undo"];
+        self.run(&[&words, more].concat())
+    }
 }
 
 /// Sends a signal, by its name for `kill`.

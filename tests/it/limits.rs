@@ -94,7 +94,7 @@ fn a_canary_that_is_not_right_ends_the_run_and_one_that_is_lets_it_go_on() {
         ["failed", "not_attempted", "not_attempted"]
     );
     assert_eq!(bench.summary()["stop"], "failure_limit");
-    bench.run(&["resume", "run", "--rate", "0"]).exits(1);
+    bench.resume(&[]).exits(1);
     assert_eq!(bench.outcomes(), ["failed", "updated", "updated"]);
 }
 

@@ -242,7 +242,7 @@ fn a_row_that_was_sent_and_not_answered_is_read_back_and_not_sent_again() {
     child.kill().unwrap();
     child.wait().unwrap();
     api.sandbox.set_faults(Faults::default());
-    bench.run(&["resume", "run", "--rate", "0"]).exits(0);
+    bench.resume(&[]).exits(0);
     assert_eq!(bench.check_files(), [("updated".to_owned(), 3)].into());
     assert_eq!(
         api.stats().requests_to(Endpoint::UpdateMember),
@@ -260,7 +260,7 @@ fn a_row_that_was_sent_and_not_answered_is_read_back_and_not_sent_again() {
         "the first previous value is kept"
     );
     // A second resume has nothing to do.
-    bench.run(&["resume", "run", "--rate", "0"]).exits(0);
+    bench.resume(&[]).exits(0);
     assert_eq!(api.stats().requests_to(Endpoint::UpdateMember), 3);
 }
 
@@ -303,15 +303,13 @@ fn only_failed_gives_failed_rows_another_go() {
         )
         .exits(1);
     assert_eq!(bench.outcomes(), ["failed", "updated"]);
-    bench.run(&["resume", "run", "--rate", "0"]).exits(1);
+    bench.resume(&[]).exits(1);
     assert_eq!(
         bench.outcomes(),
         ["failed", "updated"],
         "a failed row is final"
     );
-    bench
-        .run(&["resume", "run", "--rate", "0", "--only-failed"])
-        .exits(0);
+    bench.resume(&["--only-failed"]).exits(0);
     bench.check_files();
     assert_eq!(bench.outcomes(), ["updated", "updated"]);
     assert_eq!(
@@ -340,7 +338,7 @@ fn a_torn_last_line_is_mended_and_damage_elsewhere_is_refused() {
         "run/journal.jsonl",
         format!("{whole}{{\"intent\":{{\"row\":2,\"ha"),
     );
-    bench.run(&["resume", "run", "--rate", "0"]).exits(1);
+    bench.resume(&[]).exits(1);
     assert_eq!(bench.outcomes(), ["not_found", "updated", "updated"]);
     let mended = bench.read("run/journal.jsonl");
     assert!(
@@ -420,9 +418,7 @@ fn renamed_members_are_found_by_their_first_email_on_a_resume() {
             )
             .exits(4);
         assert_eq!(bench.outcomes()[0], "updated");
-        bench
-            .run(&["resume", "run", "--rate", "0", "--lookup", mode])
-            .exits(1);
+        bench.resume(&["--lookup", mode]).exits(1);
         assert_eq!(
             bench.outcomes(),
             ["updated", "not_found", "updated", "not_found", "updated"],
@@ -474,7 +470,7 @@ fn a_full_disk_stops_the_run_and_nothing_is_sent_that_is_not_recorded() {
     );
     let requests = bench.summary()["requests"]["total"].as_u64();
     assert!(requests >= Some(sent), "{requests:?} of {sent} are told");
-    bench.run(&["resume", "run", "--rate", "0"]).exits(0);
+    bench.resume(&[]).exits(0);
     assert_eq!(bench.check_files(), [("updated".to_owned(), 120)].into());
 }
 
@@ -516,11 +512,9 @@ fn what_is_done_late_behind_a_stop_can_be_undone() {
         .edit("id1", |member| member.first_name = "A".to_owned())
         .unwrap();
     api.sandbox.set_faults(Faults::default());
-    bench.run(&["resume", "run", "--rate", "0"]).exits(0);
+    bench.resume(&[]).exits(0);
     assert_eq!(bench.outcomes(), ["updated"]);
-    bench
-        .run(&["undo", "run", "--rate", "0", "--run-dir", "undo"])
-        .exits(0);
+    bench.undo(&[]).exits(0);
     assert_eq!(api.member("user1@x.org").first_name, "First");
 }
 
@@ -558,17 +552,13 @@ fn a_row_that_may_have_been_sent_and_can_not_be_read_back_is_unknown_and_can_be_
     for faults in [failing, garbage] {
         let (api, bench) = killed_in_flight("Email,First Name\nuser1@x.org,A\n");
         api.sandbox.set_faults(faults);
-        bench
-            .run(&["resume", "run", "--rate", "0", "--retries", "0"])
-            .exits(1);
+        bench.resume(&["--retries", "0"]).exits(1);
         let results = bench.results();
         assert_eq!(results[0]["Outcome"], "unknown");
         assert_eq!(results[0]["Member ID"], "id1");
         assert_eq!(lines(&bench.path("run/undo.csv"))[0]["First Name"], "First");
         api.sandbox.set_faults(Faults::default());
-        bench
-            .run(&["undo", "run", "--rate", "0", "--run-dir", "undo"])
-            .exits(0);
+        bench.undo(&[]).exits(0);
         assert_eq!(api.member("user1@x.org").first_name, "First");
     }
 }
@@ -581,9 +571,7 @@ fn a_row_that_was_sent_stays_in_the_undo_whatever_its_resume_comes_to() {
         .edit("id1", |member| member.first_name = "B".to_owned())
         .unwrap();
     bench.write("c.toml", "protected = [\"user1@x.org\"]\n");
-    bench
-        .run(&["resume", "run", "--rate", "0", "--config", "c.toml"])
-        .exits(1);
+    bench.resume(&["--config", "c.toml"]).exits(1);
     assert_eq!(bench.outcomes(), ["invalid"]);
     assert_eq!(lines(&bench.path("run/undo.csv"))[0]["First Name"], "First");
 }
@@ -594,7 +582,7 @@ fn what_was_sent_is_not_all_that_a_row_wants_when_it_is_read_back() {
     api.sandbox
         .edit("id1", |member| member.last_name = "Other".to_owned())
         .unwrap();
-    bench.run(&["resume", "run", "--rate", "0"]).exits(0);
+    bench.resume(&[]).exits(0);
     assert_eq!(bench.outcomes(), ["updated"]);
     let member = api.member("user1@x.org");
     assert_eq!((&*member.first_name, &*member.last_name), ("A", "Last"));
@@ -652,9 +640,9 @@ fn a_run_that_was_stopped_at_its_sign_in_is_bound_by_its_resume() {
     assert_eq!(bench.summary()["requests"], requests);
 
     api.sandbox.set_faults(Faults::default());
-    let words = ["resume", "run", "--rate", "0", "--concurrency", "1"];
-    let words: Vec<&str> = words.into_iter().chain(["--max-failures", "1"]).collect();
-    bench.run(&words).exits(4);
+    bench
+        .resume(&["--concurrency", "1", "--max-failures", "1"])
+        .exits(4);
     let journal = bench.read("run/journal.jsonl");
     let own = "5d0c6c8e";
     assert!(journal.contains(own), "{journal}");
@@ -699,10 +687,7 @@ fn a_run_that_still_goes_on_is_not_resumed_by_another_process() {
     let more = ["--dry-run", "--lookup", "each", "--concurrency", "1"];
     let child = bench.start(&bench.update_words(&url, &more));
     api.wait_until(|stats| stats.requests_to(Endpoint::ListMembers) > 0);
-    bench
-        .run(&["resume", "run", "--rate", "0"])
-        .exits(2)
-        .says("another process");
+    bench.resume(&[]).exits(2).says("another process");
     Ran::of(child.wait_with_output().unwrap(), &bench).exits(0);
     bench.run(&["report", "run"]).exits(0);
     assert_eq!(

@@ -25,9 +25,7 @@ fn an_undo_puts_everything_back_and_an_undo_of_it_does_it_again() {
     let (api, bench) = changed();
     let after = api.state();
     assert_ne!(before, after);
-    bench
-        .run(&["undo", "run", "--rate", "0", "--run-dir", "undo"])
-        .exits(0);
+    bench.undo(&[]).exits(0);
     assert_eq!(api.state(), before);
     bench
         .run(&["undo", "undo", "--rate", "0", "--run-dir", "redo"])
@@ -93,18 +91,7 @@ fn what_somebody_else_has_changed_since_is_a_conflict_and_left_alone() {
     api.sandbox
         .edit("id3", |member| member.first_name = "First".to_owned())
         .unwrap();
-    bench
-        .run(&[
-            "undo",
-            "run",
-            "--rate",
-            "0",
-            "--run-dir",
-            "undo",
-            "--concurrency",
-            "1",
-        ])
-        .exits(1);
+    bench.undo(&["--concurrency", "1"]).exits(1);
     let outcomes: Vec<(String, String)> = crate::harness::lines(&bench.path("undo/results.csv"))
         .into_iter()
         .map(|line| (line["Email"].clone(), line["Outcome"].clone()))
@@ -133,9 +120,7 @@ fn a_value_that_was_blank_is_put_back_by_the_command() {
     bench
         .update(&api, "Email,Last Name\nuser1@x.org,New\n", &[])
         .exits(0);
-    bench
-        .run(&["undo", "run", "--rate", "0", "--run-dir", "undo"])
-        .exits(0);
+    bench.undo(&[]).exits(0);
     assert_eq!(api.member("user1@x.org").last_name, "");
 }
 
@@ -158,9 +143,7 @@ fn a_rename_that_was_refused_leaves_the_member_its_email_in_undo_csv() {
     let undo = crate::harness::lines(&bench.path("run/undo.csv"));
     assert_eq!(undo.len(), 1);
     assert_eq!(undo[0]["Email"], "user1@x.org");
-    bench
-        .run(&["undo", "run", "--rate", "0", "--run-dir", "undo"])
-        .exits(0);
+    bench.undo(&[]).exits(0);
     assert_eq!(api.member("user1@x.org").first_name, "First");
 }
 
@@ -168,15 +151,11 @@ fn a_rename_that_was_refused_leaves_the_member_its_email_in_undo_csv() {
 fn a_share_of_changes_is_no_brake_for_an_undo() {
     let (api, bench) = changed();
     bench.write("c.toml", "max-changes = \"10%\"\n");
-    let words = ["undo", "run", "--rate", "0", "--run-dir", "undo"];
-    let words: Vec<&str> = words.into_iter().chain(["--config", "c.toml"]).collect();
-    bench.run(&words).exits(0);
+    bench.undo(&["--config", "c.toml"]).exits(0);
     assert_eq!(api.state(), Api::with_users(5).state());
-    let number: Vec<&str> = ["undo", "undo", "--rate", "0", "--run-dir", "redo"]
-        .into_iter()
-        .chain(["--max-changes", "1"])
-        .collect();
-    bench.run(&number).exits(2).says("members would be changed");
+    let mut redo = vec!["undo", "undo", "--rate", "0", "--run-dir", "redo"];
+    redo.extend(["--max-changes", "1"]);
+    bench.run(&redo).exits(2).says("members would be changed");
 }
 
 #[test]
