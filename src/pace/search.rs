@@ -507,8 +507,8 @@ impl Search {
                 saved,
             } => {
                 if elapsed >= length {
-                    // What was really sent is what was tested. Only a share is so sensitive to it: judged like this as well,
-                    // whole limits came out worse in as many simulations as better.
+                    // What was really sent is what was tested. Without a share to keep to, judging by it did as many of the
+                    // simulated limits harm as good.
                     let used = if self.is_shared() {
                         self.usage.share()
                     } else {
