@@ -1,4 +1,5 @@
-//! The parts of a row's way, each by itself: parsing, the directory, the difference. `cargo bench --bench parts`.
+//! Microbenchmarks of the steps that process a row: parsing, the directory, the diff and the pacing.
+//! Run them with `cargo bench --bench parts`.
 
 #![expect(clippy::expect_used, reason = "it is a benchmark")]
 
@@ -7,10 +8,10 @@ use std::io::Write;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sigma_bulk::change::{Field, Member, Value, Values, diff};
-use sigma_bulk::directory::{Directory, Key};
-use sigma_bulk::input::{Names, Rows, Table, preflight};
-use sigma_bulk::pace::search::{Search, SearchOptions};
+use sigma_bulk::parts::{
+    Decision, Directory, Field, Found, KeyKind, KeyTable, Member, Row, RowRequest, Rows, Rules,
+    Search, SearchOptions, Table, Value, Values, decide, preflight,
+};
 
 const ROWS: u32 = 10_000;
 
@@ -66,48 +67,62 @@ fn parsing(criterion: &mut Criterion) {
 }
 
 fn directory(criterion: &mut Criterion) {
-    let mut names = Names::default();
+    let mut keys = KeyTable::default();
     for n in 0..ROWS {
-        names.intern(&format!("user{n:06}@example.com"));
+        keys.intern(&format!("user{n:06}@example.com"));
     }
     let members: Vec<Member> = (0..2 * ROWS).map(member).collect();
     let mut group = criterion.benchmark_group("directory");
     group.throughput(Throughput::Elements(u64::from(2 * ROWS)));
     group.bench_function("insert, half of them named", |bench| {
         bench.iter(|| {
-            let mut directory = Directory::new(Key::Email, &Field::ALL);
+            let mut directory = Directory::new(KeyKind::Email, &Field::ALL);
             for member in &members {
-                directory.insert(&names, member.email(), member);
+                directory.insert(&keys, member.email(), member);
             }
             directory
         });
     });
-    let mut directory = Directory::new(Key::Email, &Field::ALL);
+    let mut directory = Directory::new(KeyKind::Email, &Field::ALL);
     for member in &members {
-        directory.insert(&names, member.email(), member);
+        directory.insert(&keys, member.email(), member);
     }
     group.throughput(Throughput::Elements(ROWS.into()));
     group.bench_function("find", |bench| {
         bench.iter(|| {
-            for id in names.ids() {
-                black_box(directory.find(id, names.text(id)));
+            for id in keys.ids() {
+                black_box(directory.find(&keys, id, keys.text(id)));
             }
         });
     });
     group.finish();
 }
 
-fn diffing(criterion: &mut Criterion) {
+fn deciding(criterion: &mut Criterion) {
     let member = member(1);
-    let wanted: Values = [
+    let desired: Values = [
         (Field::FirstName, Value::text("Another")),
         (Field::MemberType, Value::text("viewer")),
         (Field::IsArchived, Value::Flag(false)),
     ]
     .into_iter()
     .collect();
-    criterion.bench_function("diff", |bench| {
-        bench.iter(|| diff(black_box(&member), black_box(&wanted), false));
+    let row = Row {
+        number: 1,
+        line: 2,
+        email: member.email().into(),
+        request: RowRequest::Desired(desired),
+        trimmed: 0,
+    };
+    let rules = Rules::default();
+    criterion.bench_function("decide", |bench| {
+        bench.iter(|| {
+            let found = Found::One(black_box(&member).clone());
+            match decide(black_box(&row), found, None, &rules, false) {
+                Decision::Send { changes, .. } => changes.len(),
+                Decision::Skip(_) => 0,
+            }
+        });
     });
 }
 
@@ -116,7 +131,7 @@ fn pacing(criterion: &mut Criterion) {
         ceiling: None,
         gentle_start: true,
         max_capacity: 1.0,
-        most_at_once: 32,
+        max_inflight: 32,
     });
     let mut now = Duration::ZERO;
     criterion.bench_function("the rate's calculator, a request", |bench| {
@@ -124,10 +139,10 @@ fn pacing(criterion: &mut Criterion) {
             now += Duration::from_micros(40);
             search.sent(now);
             search.answered(now + Duration::from_micros(30), Duration::from_micros(30));
-            black_box((search.rate(), search.at_once(), search.hold_until()))
+            black_box((search.rate(), search.inflight_limit(), search.hold_until()))
         });
     });
 }
 
-criterion_group!(benches, parsing, directory, diffing, pacing);
+criterion_group!(benches, parsing, directory, deciding, pacing);
 criterion_main!(benches);

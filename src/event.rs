@@ -1,4 +1,5 @@
-//! What happens to rows, as data: the workers tell it, the reporter records and shows it.
+//! What happens to rows, as data. Workers send these events; the reporter records and shows them. Neither knows the
+//! other.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,11 +9,11 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::oneshot;
 
-use crate::change::{Change, Field, Outcome};
+use crate::model::{Change, Field, RowOutcome};
 
-/// A hash of what a row asks for, by which a resume knows that it is the same row; 16 hexadecimal digits in the journal.
+/// A hash of what a row asks for, by which a resume recognizes the row. In the journal it is 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ContentHash(pub u64);
+pub(crate) struct ContentHash(pub u64);
 
 impl Serialize for ContentHash {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -38,93 +39,71 @@ impl<'de> Deserialize<'de> for ContentHash {
     }
 }
 
-/// A change that is about to be sent; so it stands in the journal.
+/// An update that is about to be sent. It is in the journal before the request goes out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Intent {
-    /// The row's number.
+pub(crate) struct Intent {
+    /// The row's number, from 1.
     pub row: u32,
-    /// A hash of what the row asks for.
+    /// The hash of what the row asks for.
     pub hash: ContentHash,
-    /// The member.
+    /// The member's id.
     #[serde(rename = "member")]
     pub member_id: Box<str>,
-    /// What is to be sent, with the values before.
+    /// The changes to send, with the values before.
     pub changes: Arc<[Change]>,
 }
 
 impl Intent {
-    /// Whether it gives the member another email.
-    #[must_use]
-    pub fn is_rename(&self) -> bool {
-        self.rename().is_some()
-    }
-
-    /// The change that gives the member another email.
-    #[must_use]
-    pub fn rename(&self) -> Option<&Change> {
+    /// Returns the change that gives the member another email.
+    pub(crate) fn rename(&self) -> Option<&Change> {
         self.changes
             .iter()
             .find(|change| change.field == Field::Email)
     }
 }
 
-/// A row's end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finished {
-    /// The row's number.
-    pub row: u32,
-    /// The physical line on which it starts.
-    pub line: u64,
-    /// The member's email as the row spells it.
-    pub email: Box<str>,
-    /// The member, if it was found.
-    pub member_id: Option<Box<str>>,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// The last HTTP status that bears on it.
-    pub status: Option<u16>,
-    /// How many times the update was sent.
-    pub attempts: u32,
-    /// What was sent, or would be.
-    pub changes: Arc<[Change]>,
-    /// Whether an [`Intent`] with these changes was recorded.
-    pub recorded: bool,
-    /// Whether the member bears a part of the changes, though the row failed.
-    pub partly: bool,
-    /// What a person should know about it.
-    pub message: Option<Box<str>>,
-}
-
-/// What the reporter is told.
+/// What the reporter receives.
 #[derive(Debug)]
-pub enum Event {
-    /// Record this; only then may it be sent. The sender is dropped if it can't be recorded.
+pub(crate) enum Event {
+    /// Records this intent. The update may be sent when the sender fires; the sender is dropped if the intent can't
+    /// be recorded.
     Intent(Intent, oneshot::Sender<()>),
     /// A row has its outcome.
-    Finished(Finished),
+    Finished {
+        /// The physical line on which the row starts, from 1.
+        line: u64,
+        /// The member's email as the row spells it.
+        email: Box<str>,
+        /// How the row ended.
+        outcome: RowOutcome,
+    },
     /// The run stopped before the row had an outcome.
     Abandoned {
         /// The row's number.
         row: u32,
-        /// Takes back the row's last intent, of which nothing was sent. Without it, an intent that is there stays: what it
-        /// says may have been done.
+        /// Whether the row's last intent is void, because nothing of it was sent. Otherwise an intent that is in the
+        /// journal stays: its update may have been applied.
         withdraws: bool,
     },
 }
 
-/// What earlier pieces of a run did.
+/// What earlier sessions of a run did.
 #[derive(Debug, Default)]
-pub struct Before {
-    /// For each row, by number from 1, whether it has a final outcome.
+pub(crate) struct ResumeState {
+    /// Whether each row has a final outcome, by row number; element 0 is unused.
     pub done: Vec<bool>,
-    /// What was meant to be sent for rows that have none.
+    /// The intents of rows without a final outcome, by row number.
     pub intents: HashMap<u32, Arc<Intent>>,
 }
 
-impl Before {
-    /// Whether a row has a final outcome.
-    #[must_use]
-    pub fn is_done(&self, row: u32) -> bool {
+impl ResumeState {
+    /// Returns whether a row has a final outcome.
+    pub(crate) fn is_done(&self, row: u32) -> bool {
         self.done.get(row as usize).copied().unwrap_or(false)
+    }
+
+    /// Returns the number of rows with a final outcome.
+    pub(crate) fn done_count(&self) -> usize {
+        self.done.iter().filter(|done| **done).count()
     }
 }

@@ -1,7 +1,7 @@
-//! The only place that writes to the terminal: stdout for the preview and the summary, stderr for all else.
+//! The only module that writes to the terminal: the preview and the summary to stdout, all else to stderr.
 //!
-//! What comes from a server or a file is shown without control characters, so that nobody's name can move the
-//! cursor. A closed pipe is noticed and stops the run like a closed terminal.
+//! Text from a server or a file is shown without control characters, so that no value can move the cursor. If
+//! the reader of a pipe goes away, the run stops, as it does when the terminal is closed.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::ProgressBar;
 
-/// Text from outside, made fit for a terminal: control characters are shown as escapes.
+/// Text from outside, made safe for a terminal: control characters are shown as escapes.
 #[derive(Clone, Copy, Debug)]
-pub struct Plain<T>(pub T);
+pub(crate) struct Plain<T>(pub T);
 
 impl<T: fmt::Display> fmt::Display for Plain<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,9 +37,9 @@ impl<T: fmt::Display> fmt::Display for Plain<T> {
     }
 }
 
-/// As [`Plain`], with its line breaks: a message of the tool itself, which may quote what is from outside.
+/// Like [`Plain`], but keeps line breaks. For the tool's own messages, which may quote text from outside.
 #[derive(Clone, Copy, Debug)]
-pub struct Lines<T>(pub T);
+pub(crate) struct Lines<T>(pub T);
 
 impl<T: fmt::Display> fmt::Display for Lines<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,9 +51,9 @@ impl<T: fmt::Display> fmt::Display for Lines<T> {
     }
 }
 
-/// JSON made fit for a terminal: what [`Plain`] escapes stands in strings alone there, where JSON has escapes for it.
-#[must_use]
-pub fn plain_json(lines: &str) -> String {
+/// Makes JSON safe for a terminal. The characters that [`Plain`] escapes occur only inside its strings, where
+/// JSON escapes can replace them.
+pub(crate) fn plain_json(lines: &str) -> String {
     let mut plain = String::with_capacity(lines.len());
     for c in lines.chars() {
         if c != '\n' && is_unsafe(c) {
@@ -65,35 +65,36 @@ pub fn plain_json(lines: &str) -> String {
     plain
 }
 
-/// Control characters, other ends of lines, and the marks that reverse the direction of what follows.
+/// Returns whether `c` is a control character, a Unicode line separator, or a mark that changes the text
+/// direction.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Where the tool writes, shared by all who do. While there is a bar, lines are put above it.
+/// The shared writer for stdout and stderr. While a progress bar is shown, lines are printed above it.
 #[derive(Clone, Debug, Default)]
-pub struct Output {
+pub(crate) struct Output {
     bar: Arc<Mutex<Option<ProgressBar>>>,
     closed: Arc<AtomicBool>,
 }
 
 impl Output {
-    /// Shows lines above `bar` from now on, or without one.
-    pub fn set_bar(&self, bar: Option<ProgressBar>) {
+    /// Prints lines above `bar` from now on, or without a bar.
+    pub(crate) fn set_bar(&self, bar: Option<ProgressBar>) {
         *self.bar.lock().unwrap_or_else(PoisonError::into_inner) = bar;
     }
 
     /// Writes lines to stderr, above the bar.
-    pub fn note(&self, text: impl fmt::Display) {
+    pub(crate) fn note(&self, text: impl fmt::Display) {
         let _ = self.write(&mut io::stderr().lock(), format_args!("{text}\n"));
     }
 
-    /// Writes text to stdout as it stands.
+    /// Writes text to stdout unchanged.
     ///
     /// # Errors
-    /// If that fails, but for a reader who has gone: that is the reader's business.
-    pub fn print(&self, text: impl fmt::Display) -> io::Result<()> {
+    /// Returns an error if the write fails. A reader that has gone away is not an error.
+    pub(crate) fn print(&self, text: impl fmt::Display) -> io::Result<()> {
         match self.write(&mut io::stdout().lock(), format_args!("{text}")) {
             Err(error) if !is_gone(&error) => Err(error),
             _ => Ok(()),
@@ -103,17 +104,16 @@ impl Output {
     /// Writes a question to stderr and reads the answer.
     ///
     /// # Errors
-    /// If the terminal can't be read.
-    pub fn ask(&self, question: impl fmt::Display) -> io::Result<String> {
+    /// Returns an error if the terminal can't be read.
+    pub(crate) fn ask(&self, question: impl fmt::Display) -> io::Result<String> {
         self.write(&mut io::stderr().lock(), format_args!("{question} "))?;
         let mut answer = String::new();
         io::stdin().read_line(&mut answer)?;
         Ok(answer.trim().to_owned())
     }
 
-    /// Whether somebody closed the other end of what was written to.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
+    /// Returns whether a write has failed, for example because the other end was closed.
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
 
@@ -124,7 +124,7 @@ impl Output {
             Some(bar) => bar.suspend(write),
             None => write(),
         };
-        // There is nobody to tell; the run stops.
+        // The failure can't be reported anywhere; it stops the run.
         if result.is_err() {
             self.closed.store(true, Ordering::Relaxed);
         }
@@ -132,13 +132,14 @@ impl Output {
     }
 }
 
-/// Whether nobody reads any more: a pipe's other end is closed, or the terminal is (EIO, which has no kind).
+/// Returns whether the reader has gone away: the pipe is closed, or the terminal is (EIO, which has no
+/// `ErrorKind`).
 fn is_gone(error: &io::Error) -> bool {
     const EIO: i32 = 5;
     error.kind() == io::ErrorKind::BrokenPipe || (cfg!(unix) && error.raw_os_error() == Some(EIO))
 }
 
-/// A writer for the log: each write is one whole event.
+/// The writer for the log. Each write is one complete event.
 impl io::Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
@@ -151,39 +152,74 @@ impl io::Write for Output {
     }
 }
 
-/// Whether a person sits at both ends: questions can be asked.
-#[must_use]
-pub fn is_interactive() -> bool {
+/// Returns a word as a shell reads it: quoted if it needs to be.
+pub(crate) fn shell_quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,~".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// The escape sequences that style text on a terminal; all are empty without colour.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Style {
+    pub red: &'static str,
+    pub green: &'static str,
+    pub bold: &'static str,
+    pub off: &'static str,
+}
+
+impl Style {
+    /// Returns the sequences, or empty ones without `colour`.
+    pub(crate) const fn new(colour: bool) -> Self {
+        if colour {
+            Self {
+                red: "\u{1b}[31m",
+                green: "\u{1b}[32m",
+                bold: "\u{1b}[1m",
+                off: "\u{1b}[0m",
+            }
+        } else {
+            Self {
+                red: "",
+                green: "",
+                bold: "",
+                off: "",
+            }
+        }
+    }
+}
+
+/// Returns whether stdin and stderr are terminals, so that questions can be asked.
+pub(crate) fn is_interactive() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Whether stderr is a terminal: there can be a bar.
-#[must_use]
-pub fn has_terminal() -> bool {
+/// Returns whether stderr is a terminal, so that a progress bar can be shown.
+pub(crate) fn has_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Whether stdout may be coloured.
-#[must_use]
-pub fn stdout_has_colour() -> bool {
+/// Returns whether output to stdout may use colours.
+pub(crate) fn stdout_has_colour() -> bool {
     io::stdout().is_terminal() && colours_are_wanted()
 }
 
-/// Whether stderr may be coloured.
-#[must_use]
-pub fn stderr_has_colour() -> bool {
+/// Returns whether output to stderr may use colours.
+pub(crate) fn stderr_has_colour() -> bool {
     has_terminal() && colours_are_wanted()
 }
 
-/// `NO_COLOR` (no-color.org) is not set, and the terminal knows more than letters.
+/// Returns whether `NO_COLOR` (no-color.org) is unset and the terminal is not `dumb`.
 fn colours_are_wanted() -> bool {
     let variable = |name| std::env::var_os(name).unwrap_or_default();
     variable("NO_COLOR").is_empty() && variable("TERM") != "dumb"
 }
 
-/// A value as a message shows it: long ones are cut.
-#[must_use]
-pub fn shortened(value: &str) -> Cow<'_, str> {
+/// Returns a value for a message, shortened if it is long.
+pub(crate) fn shortened(value: &str) -> Cow<'_, str> {
     const MOST: usize = 60;
     match value.char_indices().nth(MOST) {
         None => Cow::Borrowed(value),
@@ -191,9 +227,8 @@ pub fn shortened(value: &str) -> Cow<'_, str> {
     }
 }
 
-/// A number with a comma at each thousand.
-#[must_use]
-pub fn grouped(number: u64) -> String {
+/// Formats a number with commas between thousands.
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -205,17 +240,15 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// A number and its noun: `1 row`, `2 rows`.
-#[must_use]
-pub fn count(number: u64, noun: &str) -> String {
+/// Formats a number with its noun: `1 row`, `2 rows`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
     let mut text = grouped(number);
     let _ = write!(text, " {noun}{}", if number == 1 { "" } else { "s" });
     text
 }
 
-/// A time span as a person says it: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
-#[must_use]
-pub fn span(seconds: f64) -> String {
+/// Formats a time span for people: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
+pub(crate) fn span(seconds: f64) -> String {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -235,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_are_shown_and_not_sent() {
+    fn control_characters_are_escaped() {
         assert_eq!(
             Plain("a\u{1b}[31mb\r\u{202e}ü").to_string(),
             "a\\u{1b}[31mb\\u{d}\\u{202e}ü"
@@ -243,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn json_stays_json() {
+    fn plain_json_escapes_text_and_stays_valid_json() {
         let text = "a\u{9b}31m\u{7f}\u{202e}b";
         let plain = plain_json(&format!("{{\"m\":\"{text}\"}}\n"));
         assert_eq!(plain, "{\"m\":\"a\\u009b31m\\u007f\\u202eb\"}\n");
@@ -252,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_read_well() {
+    fn numbers_and_time_spans_are_formatted_for_people() {
         assert_eq!(
             [0, 999, 1000, 1_234_567].map(grouped),
             ["0", "999", "1,000", "1,234,567"]

@@ -1,20 +1,21 @@
-//! Why a run ends before its last row, and the signal that reaches every task.
+//! Why a run ends before its last row, and the signal that tells every task to stop.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-/// Why a run stops early, in the order of weight: a heavier reason replaces a lighter one.
+use crate::exit_code;
+
+/// Why a run stops early, in ascending order of severity. A more severe reason replaces a less severe one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum StopReason {
-    /// `--abort-on-update-fail`, `--max-failures` or a canary that was not right.
+pub(crate) enum StopReason {
+    /// `--abort-on-update-fail`, `--max-failures`, or a failed canary.
     FailureLimit,
     /// `--deadline`.
     Deadline,
-    /// The credentials are no longer taken.
+    /// The API no longer accepts the credentials.
     SignIn,
-    /// What happens can no longer be recorded.
+    /// The results can no longer be recorded.
     Recording,
     /// The terminal is gone (SIGHUP), or nobody reads the output any more.
     Hangup,
@@ -25,9 +26,8 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    /// `stop` in `summary.json`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    /// Returns the value of `stop` in `summary.json`.
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::FailureLimit => "failure_limit",
             Self::Deadline => "deadline",
@@ -36,30 +36,29 @@ impl StopReason {
         }
     }
 
-    /// The process' exit code. For signals it is 128 and the signal's number, as shells have it.
-    #[must_use]
-    pub const fn exit_code(self) -> u8 {
+    /// Returns the exit code of the process.
+    pub(crate) const fn exit_code(self) -> u8 {
         match self {
-            Self::SignIn => 3,
-            Self::FailureLimit | Self::Deadline | Self::Recording => 4,
-            Self::Hangup => 129,
-            Self::Interrupt => 130,
-            Self::Terminate => 143,
+            Self::SignIn => exit_code::API,
+            Self::FailureLimit | Self::Deadline | Self::Recording => exit_code::STOPPED,
+            Self::Hangup => exit_code::HANGUP,
+            Self::Interrupt => exit_code::INTERRUPT,
+            Self::Terminate => exit_code::TERMINATE,
         }
     }
 }
 
-/// Raised once by whoever finds a reason, seen by all: no new row is begun, no try is made again, and what is
-/// under way ends.
+/// The stop signal that all tasks share. Once it is raised, no new row is started, nothing is retried, and
+/// requests in flight finish.
 #[derive(Debug, Default)]
-pub struct Stop {
+pub(crate) struct Stop {
     token: CancellationToken,
     reason: Mutex<Option<StopReason>>,
 }
 
 impl Stop {
-    /// Stops the run. A reason lighter than one that was given before changes nothing.
-    pub fn raise(&self, reason: StopReason) {
+    /// Stops the run. A reason less severe than an earlier one is ignored.
+    pub(crate) fn raise(&self, reason: StopReason) {
         let mut held = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
         if held.is_none_or(|held| held < reason) {
             *held = Some(reason);
@@ -67,20 +66,18 @@ impl Stop {
         self.token.cancel();
     }
 
-    /// Why the run stops, if it does.
-    #[must_use]
-    pub fn reason(&self) -> Option<StopReason> {
+    /// Returns why the run stops, or `None` if it does not.
+    pub(crate) fn reason(&self) -> Option<StopReason> {
         *self.reason.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the run stops.
-    #[must_use]
-    pub fn is_raised(&self) -> bool {
+    /// Returns whether the run stops.
+    pub(crate) fn is_raised(&self) -> bool {
         self.token.is_cancelled()
     }
 
-    /// Ends when the run stops.
-    pub async fn raised(&self) {
+    /// Waits until the run stops.
+    pub(crate) async fn raised(&self) {
         self.token.cancelled().await;
     }
 }
@@ -90,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_heaviest_reason_stays() {
+    fn the_most_severe_stop_reason_wins() {
         let stop = Stop::default();
         for reason in [
             StopReason::Deadline,

@@ -1,4 +1,4 @@
-//! What a row costs: processor time, memory, and the start.
+//! Measures the cost of a row in CPU time and memory, and the start-up time.
 
 use std::process::Command;
 use std::time::Instant;
@@ -33,15 +33,16 @@ fn table_head() {
     println!("|---|---:|---:|---:|---:|---|");
 }
 
-/// How often what is compared takes turns: machines drift, and so does what a wake-up of the server costs.
+/// The number of rounds in which the compared programs alternate. Alternating evens out drift in machine
+/// speed and in the cost of waking the server.
 const ROUNDS: usize = 5;
 
-/// The same jobs, once in each round.
+/// The measurements of one job, one per round.
 #[derive(Default)]
 struct Rounds(Vec<(Took, usize)>);
 
 impl Rounds {
-    /// The round with the median processor time, and its rows.
+    /// Returns the round with the median CPU time per row, and its number of rows.
     fn median(&self) -> Option<(&Took, usize)> {
         let mut rounds: Vec<_> = self.0.iter().collect();
         rounds.sort_by(|a, b| a.0.per_row(a.1).total_cmp(&b.0.per_row(b.1)));
@@ -49,7 +50,7 @@ impl Rounds {
         Some((took, *rows))
     }
 
-    /// How many times the other's processor time a row takes: the median of the rounds, the least and the most.
+    /// Returns the ratio of the CPU times per row, this job's to the other's: median, minimum and maximum.
     fn beside(&self, other: &Self) -> Option<[f64; 3]> {
         let mut times: Vec<f64> = (self.0.iter().zip(&other.0))
             .map(|((took, rows), (beside, others))| took.per_row(*rows) / beside.per_row(*others))
@@ -63,7 +64,7 @@ impl Rounds {
     }
 }
 
-/// The whole way of a row beside the bare request.
+/// Compares the cost of processing a row with that of the bare request.
 pub(crate) fn a_row(bench: &mut Bench, goals: &mut Goals) {
     head("What a row costs");
     let sandbox = Sandbox::start(ROWS, &[]);
@@ -164,7 +165,8 @@ fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime")
 }
 
-/// The same updates by reqwest alone, on a runtime like the tool's. It needs a run of the tool before, for an id.
+/// Sends the same updates with reqwest alone, on a runtime like the tool's. The tool must have run before,
+/// because a member id is read from its results.
 pub(crate) fn bare(bench: &Bench, sandbox: &Sandbox, requests: usize, at_once: usize) -> Took {
     bare_reqwest(
         sandbox,
@@ -211,7 +213,7 @@ fn bare_reqwest(sandbox: &Sandbox, id: &str, token: &str, requests: usize, at_on
     }
 }
 
-/// The same updates by wrk, if it is there, and how many it sent.
+/// Sends the same updates with wrk, if it is installed, and returns the number of requests.
 fn wrk(bench: &Bench, sandbox: &Sandbox, id: &str, token: &str) -> Option<(Took, usize)> {
     let script = bench.path("wrk.lua");
     let lua = format!(
@@ -238,7 +240,7 @@ fn wrk(bench: &Bench, sandbox: &Sandbox, id: &str, token: &str) -> Option<(Took,
     Some((took, line.split_whitespace().next()?.parse().ok()?))
 }
 
-/// Where memory goes.
+/// Measures the peak memory for different numbers of rows.
 pub(crate) fn memory(bench: &mut Bench, goals: &mut Goals) {
     head("Over an organization of 1,000,000 members, which is listed");
     table_head();
@@ -273,7 +275,7 @@ pub(crate) fn memory(bench: &mut Bench, goals: &mut Goals) {
     );
 }
 
-/// How long it takes to begin.
+/// Measures the time from the start to the first request.
 pub(crate) fn start_up(bench: &Bench, goals: &mut Goals) {
     let mut times: Vec<f64> = (0..9).map(|number| bench.start_up(number)).collect();
     times.sort_by(f64::total_cmp);

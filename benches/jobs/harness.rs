@@ -1,4 +1,4 @@
-//! The tool and the sandbox as processes, what they take, and the goals.
+//! Runs the tool and the sandbox as processes, measures them, and collects the goals.
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::TcpListener;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 const TOOL: &str = env!("CARGO_BIN_EXE_sigma-bulk");
-/// Linux' clock ticks a second, by which `/proc` counts: 100 on every machine of today.
+/// Linux clock ticks per second, the unit of CPU times in `/proc`. It is 100 on all current machines.
 const TICKS: f64 = 100.0;
 
-/// The date and the machine.
+/// Returns a description of the date and the machine.
 pub(crate) fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info
@@ -24,10 +24,11 @@ pub(crate) fn machine() -> String {
     format!("{date} · {model}, {cores} cores")
 }
 
-/// Seconds of processor time of this process, and of its children that ended.
+/// Returns the CPU time, in seconds, of this process and of its terminated children.
 pub(crate) fn processor() -> (f64, f64) {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // After the name in parentheses, which may hold blanks: state is field 3, utime 14, cutime 16.
+    // The fields start after the name in parentheses, which may contain spaces. State is field 3, utime is
+    // field 14 and cutime is field 16.
     let fields: Vec<f64> = stat
         .rsplit(')')
         .next()
@@ -39,7 +40,7 @@ pub(crate) fn processor() -> (f64, f64) {
     (at(14) + at(15), at(16) + at(17))
 }
 
-/// A process' peak of memory so far, in MiB.
+/// Returns the peak memory of a process so far, in MiB.
 fn peak(pid: u32) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM"))?;
@@ -47,7 +48,7 @@ fn peak(pid: u32) -> Option<f64> {
     Some(kib / 1024.0)
 }
 
-/// A sandbox in a process of its own.
+/// A sandbox in a separate process.
 pub(crate) struct Sandbox {
     child: Child,
     pub(crate) url: String,
@@ -84,23 +85,23 @@ impl Drop for Sandbox {
     }
 }
 
-/// What one job took: seconds, and MiB where they were looked at.
+/// The measurements of one job: times in seconds, and peak memory in MiB (0 if not measured).
 pub(crate) struct Took {
     pub(crate) wall: f64,
     pub(crate) processor: f64,
     pub(crate) peak: f64,
-    /// The tool's summary.json; null for other programs.
+    /// The tool's summary.json, or null for other programs.
     pub(crate) summary: Value,
 }
 
 impl Took {
-    /// Processor time a row, in microseconds.
+    /// Returns the CPU time per row, in microseconds.
     pub(crate) fn per_row(&self, rows: usize) -> f64 {
         self.processor / rows as f64 * 1e6
     }
 }
 
-/// A directory for inputs and runs.
+/// A temporary directory for input files and runs.
 pub(crate) struct Bench {
     dir: tempfile::TempDir,
     runs: u32,
@@ -118,12 +119,12 @@ impl Bench {
         self.dir.path().join(name)
     }
 
-    /// A CSV that changes the first `rows` of the sandbox's members.
+    /// Writes a CSV that changes the first `rows` members of the sandbox.
     pub(crate) fn csv(&self, rows: usize, word: &str) -> PathBuf {
         self.csv_of(1..=rows, word)
     }
 
-    /// A CSV that changes these of the sandbox's members.
+    /// Writes a CSV that changes the given members of the sandbox.
     pub(crate) fn csv_of(&self, members: impl Iterator<Item = usize>, word: &str) -> PathBuf {
         let path = self.path(&format!("{word}.csv"));
         let mut file = std::io::BufWriter::new(std::fs::File::create(&path).expect("a file"));
@@ -149,7 +150,7 @@ impl Bench {
         command
     }
 
-    /// Runs an update to its end.
+    /// Runs an update to completion and measures it.
     pub(crate) fn update(&mut self, url: &str, csv: &Path, more: &[&str]) -> Took {
         self.runs += 1;
         let run_dir = self.path(&format!("run{}", self.runs));
@@ -180,14 +181,14 @@ impl Bench {
         }
     }
 
-    /// The id of the first member that the first run changed.
+    /// Returns the id of the first member that the first run changed.
     pub(crate) fn member_id(&self) -> String {
         let results = std::fs::read_to_string(self.path("run1/results.csv")).expect("results");
         let first = results.lines().nth(1).expect("a row");
         first.split(',').nth(3).expect("an id").to_owned()
     }
 
-    /// Milliseconds from the start of the process to its first request, for a CSV of 1,000 rows.
+    /// Returns the milliseconds from the process start to its first connection, for a CSV of 1,000 rows.
     pub(crate) fn start_up(&self, number: u32) -> f64 {
         let csv = self.csv(1_000, "start");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -208,7 +209,7 @@ impl Bench {
     }
 }
 
-/// The project's goals, what was measured, and whether it is enough.
+/// The project's goals, the measured values, and whether each goal is met.
 #[derive(Default)]
 pub(crate) struct Goals(Vec<(String, String, bool)>);
 

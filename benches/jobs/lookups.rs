@@ -1,13 +1,13 @@
-//! Whether `--lookup auto` takes what needs fewer requests.
+//! Measures whether `--lookup auto` chooses the mode that needs fewer requests.
 
 use serde_json::Value;
 
 use crate::harness::{Bench, Goals, Sandbox};
 
-/// Of fewer rows, a single request is more than 5% of a whole run's.
+/// The smallest number of rows for the 5% goal. With fewer, a single request is more than 5% of a run.
 const FEW: usize = 10;
 
-/// The requests of a run but its token and its whoami, for each mode, over rows and sizes of organizations.
+/// Counts the requests of a run, without token and whoami, by mode, rows and organization size.
 pub(crate) fn grid(bench: &mut Bench, goals: &mut Goals) {
     println!("\n### Requests to look up: `directory` / `each` / `auto`\n");
     let sizes = [100, 1_000, 10_000, 100_000];
@@ -24,7 +24,7 @@ pub(crate) fn grid(bench: &mut Bench, goals: &mut Goals) {
                 cells.push(String::new());
                 continue;
             }
-            // Spread evenly over the organization, and not all on the first page.
+            // The rows are spread evenly over the organization, so they are not all on the first page.
             let csv = bench.csv_of((0..rows).map(|n| (2 * n + 1) * size / (2 * rows) + 1), "L");
             let mut requests = |mode: &str| {
                 let more = ["--dry-run", "--rate", "0", "--lookup", mode];
@@ -37,7 +37,7 @@ pub(crate) fn grid(bench: &mut Bench, goals: &mut Goals) {
             };
             let (directory, each, auto) =
                 (requests("directory"), requests("each"), requests("auto"));
-            // An update a row, the token and whoami: the requests of the whole run.
+            // The other requests of a whole run are one update per row, the token and whoami.
             let others = rows as f64 + 2.0;
             let over = (auto + others) / (directory.min(each) + others) - 1.0;
             if rows >= FEW {

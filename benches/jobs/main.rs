@@ -1,9 +1,10 @@
-//! Whole jobs against the sandbox, side by side in one run: `cargo bench --bench jobs`.
+//! Benchmarks of whole jobs against the sandbox. Run them with `cargo bench --bench jobs`.
 //!
-//! Prints tables in Markdown, and at the end the project's goals beside what was measured. The machine may be shared
-//! and noisy, so that what counts are the ratios: the tool beside one-by-one processing, a bare reqwest loop, and wrk
-//! (if it is installed), all sending the same update to the same sandbox, which is another process. Processor times
-//! and peaks of memory are Linux' (`/proc`). `benches/table.sh` makes benches/README.md of it.
+//! They print Markdown tables and, at the end, the project's goals next to the measured values. The machine
+//! may be shared and noisy, so the ratios matter: the tool compared with one-by-one processing, a bare
+//! reqwest loop and wrk (if it is installed). All of them send the same update to the same sandbox, which is
+//! a separate process. CPU times and peak memory come from Linux's `/proc`. `benches/table.sh` creates
+//! benches/README.md from the output.
 
 #![expect(
     clippy::print_stdout,
@@ -20,7 +21,7 @@ mod pace;
 use harness::{Bench, Goals};
 
 fn main() {
-    // The bare reqwest's TLS, which nobody uses here, must have a provider.
+    // The bare reqwest client needs a TLS provider, although TLS is not used here.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (mut bench, mut goals) = (Bench::new(), Goals::default());
     println!("{}\n", harness::machine());

@@ -1,4 +1,4 @@
-//! How much of what is allowed is used: of the concurrency, of a rate that was told, of a limit that was not.
+//! Measures how fully the tool uses a concurrency limit, a given rate, and a rate limit it has to discover.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use sigma_bulk::sandbox::{self, Config, Population};
 use crate::cost::bare;
 use crate::harness::{Bench, Goals, Sandbox, Took};
 
-/// With concurrency C and latency L, the share of C/L. L is what one request takes, measured: the sandbox's timers are a
-/// little late.
+/// Measures the throughput as a share of C/L, for concurrency C and latency L. L is the measured time of
+/// one request, because the sandbox's timers are slightly late.
 pub(crate) fn latency(bench: &mut Bench, goals: &mut Goals) {
     const AT_ONCE: usize = 32;
     let sandbox = Sandbox::start(10_000, &["--latency", "50ms"]);
@@ -26,7 +26,7 @@ pub(crate) fn latency(bench: &mut Bench, goals: &mut Goals) {
         ];
         bench.update(&sandbox.url, &csv, &more).wall
     };
-    // The difference of two runs has neither the start nor the listing in it, nor making connections.
+    // The difference of two runs excludes the start, the listing and the connection setup.
     let (short, long, one) = (
         run(1_600, "C", AT_ONCE),
         run(8_000, "D", AT_ONCE),
@@ -60,7 +60,8 @@ pub(crate) fn latency(bench: &mut Bench, goals: &mut Goals) {
     );
 }
 
-/// The most and the fewest of the times, which are sorted, in any window of this length that ends before the last.
+/// Returns the lowest and the highest number of times in any window of this length that starts at one of
+/// the times and ends by the last one. `times` must be sorted.
 fn windows(times: &[f64], length: f64) -> (usize, usize) {
     let last = times.last().copied().unwrap_or(0.0);
     let counts: Vec<usize> = times
@@ -74,7 +75,7 @@ fn windows(times: &[f64], length: f64) -> (usize, usize) {
     (fewest, counts.iter().max().copied().unwrap_or(0))
 }
 
-/// A rate that was told.
+/// Measures how closely the tool keeps to `--rate`.
 pub(crate) fn rate(bench: &mut Bench, goals: &mut Goals) {
     const RATE: usize = 200;
     let config = Config {
@@ -114,7 +115,8 @@ pub(crate) fn rate(bench: &mut Bench, goals: &mut Goals) {
     );
 }
 
-/// Limits that were not told, found in real time. (An hour of each, in virtual time, is in src/pace/simulation.rs.)
+/// Measures how well the tool discovers unknown rate limits, in real time. (src/pace/simulation.rs runs an
+/// hour of each in virtual time.)
 pub(crate) fn limits(bench: &mut Bench) {
     println!(
         "\n### Limits that it is not told, each for a minute of real time, the discovery included\n"
@@ -146,7 +148,7 @@ pub(crate) fn limits(bench: &mut Bench) {
     limit_line("5 at once, 50 ms of latency: 100/s at best", 100.0, &took);
 }
 
-/// As many rows as the limit lets go in a minute.
+/// Runs an update with as many rows as the limit allows in a minute.
 fn minute(bench: &mut Bench, limit: usize, flags: &[&str]) -> Took {
     const SECONDS: usize = 60;
     let rows = limit * SECONDS;

@@ -1,24 +1,25 @@
 //! Physical line numbers of CSV records.
 //!
-//! The csv reader counts a line when it consumes the line feed. With CRLF it does so at the start of the *next*
-//! record, and blank lines before a record count as part of it, so that its own numbers are off by one or more.
-//! People look for the line in an editor, so the ends of lines are noted here while the bytes go by.
+//! The csv reader counts a line when it consumes the line feed. With CRLF it does so at the start of the
+//! *next* record, and it counts blank lines before a record as part of that record. Its own line numbers are
+//! therefore off by one or more. People look up the line in an editor, so this module records the line ends
+//! while the bytes pass through.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use memchr::memchr2_iter;
 
-/// A reader that notes where lines end: at LF, at CRLF's LF, and at a CR that stands alone.
+/// A reader that records where lines end: at an LF, at the LF of a CRLF, and at a lone CR.
 #[derive(Debug)]
 pub(super) struct LineReader<R> {
     inner: R,
     offset: u64,
     after_cr: bool,
-    /// Offsets of the line ends that were read and that [`LineReader::start_of`] has not passed yet: at most a
-    /// buffer of the csv reader.
+    /// Offsets of the line ends that were read but that [`LineReader::start_of`] has not passed yet. They
+    /// span at most one buffer of the csv reader.
     ends: VecDeque<u64>,
-    /// Lines that ended before the oldest of `ends`.
+    /// The number of lines that ended before the oldest of `ends`.
     passed: u64,
 }
 
@@ -37,8 +38,9 @@ impl<R> LineReader<R> {
         }
     }
 
-    /// The line, from 1, on which the record's own text starts, given where the csv reader stands after it and
-    /// how many lines end inside its cells, which is asked only if some may. To be called for each record, in order.
+    /// Returns the line, counted from 1, on which the record's own text starts. `end` is the csv reader's
+    /// position after the record. `inside` returns how many lines end inside the record's cells and is called
+    /// only if it matters. Call this method once for each record, in order.
     pub(super) fn start_of(&mut self, end: u64, inside: impl FnOnce() -> u64) -> u64 {
         let before = self.passed;
         let mut last = None;
@@ -48,7 +50,8 @@ impl<R> LineReader<R> {
             last = Some(offset);
         }
         let terminator = u64::from(last.is_some_and(|offset| offset + 1 == end));
-        // What is neither inside a cell nor ends the record are blank lines before it.
+        // Line ends that are neither inside a cell nor the record's terminator are blank lines before the
+        // record.
         let others = (self.passed - before).saturating_sub(terminator);
         let blank = if others == 0 {
             0
@@ -67,7 +70,7 @@ impl<R: Read> Read for LineReader<R> {
             self.ends.push_back(self.offset - 1);
         }
         for at in memchr2_iter(b'\n', b'\r', bytes) {
-            // A CR at the end of what was read is judged by what comes next.
+            // The next read decides about a CR at the end of this one: it may be the first half of a CRLF.
             let lone = || bytes.get(at + 1).is_some_and(|next| *next != b'\n');
             if bytes.get(at) == Some(&b'\n') || lone() {
                 self.ends.push_back(self.offset + at as u64);
@@ -81,7 +84,7 @@ impl<R: Read> Read for LineReader<R> {
     }
 }
 
-/// After a seek the lines are not counted any more: who reads a row again knows its line.
+/// Line counting stops after a seek, because a caller that rereads a row already knows its line.
 impl<R: Seek> Seek for LineReader<R> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.ends.clear();
@@ -89,7 +92,7 @@ impl<R: Seek> Seek for LineReader<R> {
     }
 }
 
-/// How many lines end inside a cell.
+/// Returns how many lines end inside a cell.
 pub(super) fn ends_inside(cell: &[u8]) -> u64 {
     let mut count = 0;
     let mut bytes = cell.iter().peekable();

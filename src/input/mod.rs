@@ -1,86 +1,89 @@
-//! From a CSV, or a plan, to row requests, and the checks of the whole file before anything is sent.
+//! Reads a CSV or a plan into row requests, and checks the whole file before anything is sent.
 //!
-//! No HTTP here, and nothing waits: reading is a few microseconds from the page cache. In the order of a row's
-//! way: [`text`] decodes and copies, [`table`] cuts rows, [`plan`] reads what was previewed, [`preflight`] checks
-//! the whole file with [`relations`] between its rows, and [`names`] keeps the keys.
+//! This module does no HTTP and no waiting: a read takes a few microseconds from the page cache. A row passes
+//! the modules in this order: [`text`] decodes and copies the input, [`table`] parses CSV rows, [`plan`]
+//! reads the rows of a saved preview, [`preflight`] checks the whole file, using [`relations`] for conflicts
+//! between rows, and [`keys`] stores the keys.
 
 use std::borrow::Cow;
 use std::io;
 
-use crate::change::{Change, Field, Value, Values, fold};
+use crate::model::{Change, Field, Value, Values, fold};
 
+mod header;
+pub(crate) mod keys;
 mod lines;
-pub mod names;
-pub mod plan;
-pub mod preflight;
-pub mod relations;
-pub mod table;
-pub mod text;
+pub(crate) mod plan;
+pub(crate) mod preflight;
+pub(crate) mod relations;
+pub(crate) mod table;
+pub(crate) mod text;
 
-pub use names::{NameId, Names};
-pub use preflight::{Preflight, preflight};
-pub use relations::Relations;
-pub use table::{Layout, Place, Table};
+pub(crate) use keys::{KeyId, KeyTable};
+pub(crate) use preflight::{Preflight, preflight};
+pub(crate) use table::{RowPosition, Table};
 
-/// What one row asks for.
+/// One row of the input and what it requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The number, from 1.
+    /// The row number, from 1.
     pub number: u32,
-    /// The physical line on which it starts, from 1.
+    /// The physical line on which the row starts, from 1.
     pub line: u64,
-    /// The member's email as the row spells it, trimmed.
+    /// The member's email as written in the row, trimmed.
     pub email: Box<str>,
-    /// What to do.
-    pub ask: Ask,
-    /// How many cells had white space around them.
+    /// The requested change.
+    pub request: RowRequest,
+    /// The number of cells that had surrounding white space.
     pub trimmed: u32,
 }
 
-/// What a row asks to be done.
+/// What a row requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
-    /// The member with this email shall hold these values, whatever it holds now.
-    Wanted(Values),
-    /// The member with this id shall be changed exactly so, and only if it holds what it held then.
+pub enum RowRequest {
+    /// Give the member with this email these values, whatever its current values are.
+    Desired(Values),
+    /// Apply exactly these changes to the member with this id, and only if it still has the values it had
+    /// when the plan was made.
     Planned {
-        /// The member.
+        /// The member's id.
         member_id: Box<str>,
-        /// Before and after, field by field.
+        /// The value before and after, for each field.
         changes: Vec<Change>,
     },
 }
 
 impl Row {
-    /// By what rows of one member are recognized: the folded email, or the member's id.
+    /// Returns the key that identifies the row's member: the folded email, or the member's id.
     #[must_use]
     pub fn key(&self) -> Cow<'_, str> {
-        match &self.ask {
-            Ask::Wanted(_) => fold(&self.email),
-            Ask::Planned { member_id, .. } => Cow::Borrowed(member_id),
+        match &self.request {
+            RowRequest::Desired(_) => fold(&self.email),
+            RowRequest::Planned { member_id, .. } => Cow::Borrowed(member_id),
         }
     }
 
-    /// The value that the row gives `field`.
+    /// Returns the value that the row requests for `field`.
     #[must_use]
-    pub fn wants(&self, field: Field) -> Option<&Value> {
-        match &self.ask {
-            Ask::Wanted(values) => values.get(field),
-            Ask::Planned { changes, .. } => changes
+    pub fn value(&self, field: Field) -> Option<&Value> {
+        match &self.request {
+            RowRequest::Desired(values) => values.get(field),
+            RowRequest::Planned { changes, .. } => changes
                 .iter()
                 .find(|change| change.field == field)
                 .map(|change| &change.after),
         }
     }
 
-    /// The email that the row gives its member, folded.
+    /// Returns the new email that the row requests, folded.
     #[must_use]
     pub fn new_email(&self) -> Option<Cow<'_, str>> {
-        self.wants(Field::Email).and_then(Value::as_text).map(fold)
+        self.value(Field::Email).and_then(Value::as_text).map(fold)
     }
 
-    /// A hash of what the row asks for, the same in every version of the tool: FNV-1a, 64 bits
-    /// (<http://www.isthe.com/chongo/tech/comp/fnv/>). It tells an accident from the row that was sent, and is no seal.
+    /// Returns a hash of what the row requests. It is the same in every version of the tool: FNV-1a, 64 bits
+    /// (<http://www.isthe.com/chongo/tech/comp/fnv/>). It detects accidental changes to a row that was sent;
+    /// it is not a cryptographic seal.
     #[must_use]
     pub fn content_hash(&self) -> u64 {
         const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
@@ -93,7 +96,7 @@ impl Row {
         };
         add(self.email.as_bytes());
         for field in Field::ALL {
-            match self.wants(field) {
+            match self.value(field) {
                 None => {}
                 Some(Value::Text(text)) => {
                     add(&[0, field as u8]);
@@ -105,42 +108,42 @@ impl Row {
         hash
     }
 
-    /// The email of the member who shall own the documents; a member's id has no `@`.
+    /// Returns the new owner's email, if the owner is given as an email. A member id contains no `@`.
     #[must_use]
     pub fn owner_email(&self) -> Option<&str> {
-        match &self.ask {
-            Ask::Wanted(values) => values
+        match &self.request {
+            RowRequest::Desired(values) => values
                 .text(Field::NewOwner)
                 .filter(|owner| owner.contains('@')),
-            Ask::Planned { .. } => None,
+            RowRequest::Planned { .. } => None,
         }
     }
 }
 
-/// A row that can't be sent as it stands.
+/// A row that is invalid and is not sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadRow {
-    /// The number, from 1.
+    /// The row number, from 1.
     pub number: u32,
-    /// The physical line on which it starts, from 1.
+    /// The physical line on which the row starts, from 1.
     pub line: u64,
-    /// The email, if there is one.
+    /// The email, or an empty string if there is none.
     pub email: Box<str>,
-    /// What is wrong and what to do.
+    /// What is wrong, and how to fix it.
     pub problem: Box<str>,
 }
 
-/// What stands at one row's place.
+/// A parsed row, valid or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 pub enum Entry {
-    /// A row that can be sent.
+    /// A valid row.
     Row(Row),
-    /// One that can't.
+    /// An invalid row.
     Bad(BadRow),
 }
 
-/// The rows of a run, from whatever holds them.
+/// The rows of a run, from a CSV or from a plan.
 #[derive(Debug)]
 pub enum Rows {
     /// A CSV.
@@ -150,21 +153,22 @@ pub enum Rows {
 }
 
 impl Rows {
-    /// The next row, or `None` at the end.
+    /// Returns the next row, or `None` at the end.
     ///
     /// # Errors
-    /// If the input is wrong as a whole.
-    pub fn next_entry(&mut self) -> Result<Option<(Place, Entry)>, InputError> {
+    /// Returns an error if the input as a whole is invalid.
+    pub fn next_entry(&mut self) -> Result<Option<(RowPosition, Entry)>, InputError> {
         match self {
             Self::Csv(table) => table.next_entry(),
             Self::Plan(plan) => plan.next_entry(),
         }
     }
 
-    /// Reads on to the end, past the limit: a file that is wrong behind it is wrong all the same.
+    /// Reads to the end of the file, past the limit, because an error after the limit still makes the whole
+    /// file invalid.
     ///
     /// # Errors
-    /// If the input is wrong as a whole.
+    /// Returns an error if the input as a whole is invalid.
     pub fn check_rest(&mut self) -> Result<(), InputError> {
         match self {
             Self::Csv(table) => table.lift_limit(),
@@ -174,18 +178,18 @@ impl Rows {
         Ok(())
     }
 
-    /// The row at `place` once more.
+    /// Reads the row at `place` again.
     ///
     /// # Errors
-    /// If the input can't be read.
-    pub fn entry_at(&mut self, place: Place) -> Result<Entry, InputError> {
+    /// Returns an error if the input can't be read.
+    pub fn entry_at(&mut self, place: RowPosition) -> Result<Entry, InputError> {
         match self {
             Self::Csv(table) => table.entry_at(place),
             Self::Plan(plan) => plan.entry_at(place),
         }
     }
 
-    /// The fields that a row may change.
+    /// Returns the fields that a row may change.
     #[must_use]
     pub fn fields(&self) -> Vec<Field> {
         match self {
@@ -195,9 +199,8 @@ impl Rows {
     }
 }
 
-/// The input is wrong as a whole: nothing is sent.
+/// The input as a whole is invalid, and nothing is sent.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
 pub enum InputError {
     #[error("{input} can't be opened: {source}; check the path and its permissions")]
     Open { input: String, source: io::Error },
@@ -221,7 +224,7 @@ pub enum InputError {
         hint: String,
     },
     #[error(
-        "{input}, line 1: column \"{name}\" stands there twice (columns {first} and {second}); remove one"
+        "{input}, line 1: column \"{name}\" occurs twice (columns {first} and {second}); remove one"
     )]
     RepeatedColumn {
         input: String,
@@ -235,10 +238,14 @@ pub enum InputError {
     OpenQuote { input: String, line: u64 },
     #[error("{input} has more than 4,294,967,295 rows or members; split it")]
     TooManyRows { input: String },
-    #[error("{input}, line {line}: this is no plan of sigma-bulk that can be read: {what}")]
+    #[error("{input}, line {line}: it is not a plan of sigma-bulk, or it is damaged: {what}")]
     Plan {
         input: String,
         line: u64,
         what: String,
     },
+    #[error(
+        "line {line} of the run directory's copy is not the row that was checked before: the copy was changed while the run went on"
+    )]
+    Changed { line: u64 },
 }

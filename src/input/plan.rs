@@ -1,8 +1,8 @@
-//! A plan: exactly which values of which members shall change, from what to what.
+//! A plan lists exactly which values of which members to change, from what to what.
 //!
-//! A dry run saves one, an undo is made of one, and both are applied by the same way that a CSV's rows go. JSON
-//! lines: a head that binds the plan to the host, the organization and the input, then one line a row. It holds
-//! personal data, and so is written for its owner alone.
+//! A dry run saves a plan, an undo is built as one, and both are applied in the same way as the rows of a
+//! CSV. The format is JSON lines: a head that binds the plan to the host, the organization and the input,
+//! then one line for each row. A plan holds personal data, so only its owner can read the file.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
@@ -10,48 +10,48 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ask, Entry, InputError, Place, Row};
-use crate::change::Change;
+use super::{Entry, InputError, Row, RowPosition, RowRequest};
+use crate::model::Change;
 
-/// The version of the format.
-pub const VERSION: u32 = 1;
+/// The version of the plan format.
+pub(crate) const VERSION: u32 = 1;
 
-/// The first line.
+/// The first line of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanHead {
-    /// The format's version, under the name by which the file is recognized.
+    /// The format version. The field's name identifies the file as a plan.
     pub sigma_bulk_plan: u32,
-    /// The tool's version.
+    /// The version of the tool.
     pub tool: String,
-    /// When it was made, RFC 3339 in UTC.
+    /// When the plan was made, in RFC 3339 and UTC.
     pub created_at: String,
     /// The API's base URL.
     pub base_url: String,
-    /// The organization's id; empty if the API did not tell.
+    /// The organization's id; empty if the API did not report it.
     pub organization: String,
-    /// What it was made from: a file's name, or a run directory.
+    /// The source of the plan: a file name or a run directory.
     pub made_from: String,
-    /// SHA-256 of the input, in hexadecimal.
+    /// The SHA-256 of the input, in hexadecimal.
     pub input_sha256: String,
-    /// How many rows follow, if that was known.
+    /// The number of rows that follow, if it was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
 }
 
-/// One row.
+/// One row of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlanRow {
-    /// The physical line in the input that asked for it.
+pub(crate) struct PlanRow {
+    /// The physical line of the input that requested the change.
     pub line: u64,
     /// The member's email when the plan was made.
     pub email: Box<str>,
-    /// The member.
+    /// The member's id.
     pub member: Box<str>,
-    /// What to change.
+    /// The changes to make.
     pub changes: Vec<Change>,
 }
 
-/// A plan, row by row.
+/// Reads a plan row by row.
 #[derive(Debug)]
 pub struct PlanReader {
     input: String,
@@ -64,10 +64,10 @@ pub struct PlanReader {
 }
 
 impl PlanReader {
-    /// Opens a plan; `input` is how messages call it.
+    /// Opens a plan. `input` is its name in messages.
     ///
     /// # Errors
-    /// If it can't be read or is no plan.
+    /// Returns an error if the file can't be read or is not a plan.
     pub fn open(input: &str, path: &Path, limit: Option<u32>) -> Result<Self, InputError> {
         let file = File::open(path).map_err(|source| InputError::Open {
             input: path.display().to_string(),
@@ -105,22 +105,22 @@ impl PlanReader {
         })
     }
 
-    /// What binds the plan.
+    /// Returns the head, which binds the plan to its host, organization and input.
     #[must_use]
     pub const fn head(&self) -> &PlanHead {
         &self.head
     }
 
-    /// Reads the rows behind the limit too, from now on.
+    /// From now on, also reads the rows after the limit.
     pub(super) const fn lift_limit(&mut self) {
         self.limit = u32::MAX;
     }
 
-    /// The next row, or `None` at the end.
+    /// Returns the next row, or `None` at the end.
     ///
     /// # Errors
-    /// If the plan can't be read or a line is damaged.
-    pub fn next_entry(&mut self) -> Result<Option<(Place, Entry)>, InputError> {
+    /// Returns an error if the plan can't be read or a line is damaged.
+    pub fn next_entry(&mut self) -> Result<Option<(RowPosition, Entry)>, InputError> {
         if self.number == self.limit {
             return Ok(None);
         }
@@ -143,7 +143,7 @@ impl PlanReader {
             .ok_or_else(|| InputError::TooManyRows {
                 input: self.input.clone(),
             })?;
-        let place = Place {
+        let place = RowPosition {
             number: self.number,
             line: u64::from(self.number) + 1,
             offset,
@@ -151,11 +151,11 @@ impl PlanReader {
         Ok(Some((place, self.parse(place)?)))
     }
 
-    /// The row at `place` once more.
+    /// Reads the row at `place` again.
     ///
     /// # Errors
-    /// As [`PlanReader::next_entry`].
-    pub fn entry_at(&mut self, place: Place) -> Result<Entry, InputError> {
+    /// Fails as [`PlanReader::next_entry`] does.
+    pub fn entry_at(&mut self, place: RowPosition) -> Result<Entry, InputError> {
         self.reader
             .seek(SeekFrom::Start(place.offset))
             .map_err(|source| InputError::Read {
@@ -177,7 +177,7 @@ impl PlanReader {
             })
     }
 
-    fn parse(&self, place: Place) -> Result<Entry, InputError> {
+    fn parse(&self, place: RowPosition) -> Result<Entry, InputError> {
         let row: PlanRow =
             serde_json::from_str(&self.buffer).map_err(|error| InputError::Plan {
                 input: self.input.clone(),
@@ -188,7 +188,7 @@ impl PlanReader {
             number: place.number,
             line: row.line,
             email: row.email,
-            ask: Ask::Planned {
+            request: RowRequest::Planned {
                 member_id: row.member,
                 changes: row.changes,
             },

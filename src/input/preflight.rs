@@ -1,59 +1,60 @@
-//! The whole file, read and checked before anything is sent.
+//! Reads and checks the whole file before anything is sent.
 //!
-//! One pass collects the keys and what each row says by itself. Only if rows have to do with one another is there
-//! a second pass, over the rows that do, so that memory goes with the keys and not with the cells.
+//! The first pass collects the keys and what each row says by itself. A further pass runs only if rows are
+//! related to one another, and looks only at those rows. Memory use therefore grows with the number of keys,
+//! not with the number of cells.
 
 use std::collections::{HashMap, HashSet};
 
 use super::relations::{Claim, Relations};
-use super::{Ask, BadRow, Entry, InputError, NameId, Names, Row, Rows};
-use crate::change::{Field, fold};
+use super::{BadRow, Entry, InputError, KeyId, KeyTable, Row, RowRequest, Rows};
+use crate::model::{Field, fold};
 
-/// Wrong rows are kept for `--strict`'s message; more than this nobody reads.
+/// The number of invalid rows kept for the message of `--strict`; nobody reads more than this.
 const BAD_ROWS_KEPT: usize = 20;
 
-/// What the whole file says.
+/// The results of reading the whole file.
 #[derive(Debug, Default)]
 pub struct Preflight {
-    /// How many rows there are.
+    /// The number of rows.
     pub rows: u32,
-    /// The keys of members and of new owners.
-    pub names: Names,
-    /// What the rows have to do with one another.
+    /// The keys of the members and of the new owners.
+    pub keys: KeyTable,
+    /// The relations between the rows.
     pub relations: Relations,
-    /// Cells that had white space around them.
+    /// The number of cells that had surrounding white space.
     pub trimmed: u64,
-    /// Rows that can't be sent as they stand.
+    /// The number of rows that are invalid and are not sent.
     pub bad_rows: u32,
-    /// The first of them.
+    /// The first of the invalid rows.
     pub bad_examples: Vec<BadRow>,
-    /// How many members are to be looked up: those that rows name, and new owners.
+    /// The number of members to look up: those named by rows, and the new owners.
     pub lookups: usize,
-    /// Folded emails that rows name and that the run itself gives or takes away: in them a look-up during the
-    /// run could see a rename.
-    pub contested: Vec<NameId>,
-    /// Whether rows ask for account types.
+    /// Folded emails that rows name and that the run itself assigns or frees, so that a lookup during the run
+    /// could already see a rename. Emails that rows spell in several ways are included.
+    pub contested: Vec<KeyId>,
+    /// Whether any row requests an account type.
     pub has_types: bool,
     uses: Uses,
-    /// Rows that ask for a new owner or for documents to be archived without archiving the member.
+    /// The number of rows that request a new owner or archived documents without archiving the member.
     pub stray_companions: u32,
 }
 
-/// How a key is used, one byte each.
+/// How each key is used, as one byte of bit flags.
 #[derive(Debug, Default)]
 struct Uses(Vec<u8>);
 
 impl Uses {
-    /// A row's member.
+    /// The key is a row's member.
     const MEMBER: u8 = 1;
-    /// A new owner.
+    /// The key is a new owner.
     const OWNER: u8 = 2;
-    /// A new email.
+    /// The key is a new email.
     const NEW_EMAIL: u8 = 4;
-    /// A row spells it otherwise than it is kept.
+    /// A row spells the key differently from its stored form.
     const OTHER_CASE: u8 = 8;
 
-    fn add(&mut self, id: NameId, r#use: u8) -> u8 {
+    fn add(&mut self, id: KeyId, r#use: u8) -> u8 {
         if self.0.len() <= id.index() {
             self.0.resize(id.index() + 1, 0);
         }
@@ -64,15 +65,15 @@ impl Uses {
         })
     }
 
-    fn of(&self, id: NameId) -> u8 {
+    fn of(&self, id: KeyId) -> u8 {
         self.0.get(id.index()).copied().unwrap_or(0)
     }
 }
 
-/// Reads all rows. `open` opens them anew for each pass; `input` is how messages call them.
+/// Reads and checks all rows. `open` reopens them for each pass, and `input` is their name in messages.
 ///
 /// # Errors
-/// If the input is wrong as a whole.
+/// Returns an error if the input as a whole is invalid.
 pub fn preflight(
     input: &str,
     mut open: impl FnMut() -> Result<Rows, InputError>,
@@ -81,9 +82,9 @@ pub fn preflight(
         input: input.to_owned(),
     };
     let mut all = Preflight::default();
-    // Who wants which new email; and those that several members want.
-    let mut wanted_by: HashMap<NameId, NameId> = HashMap::new();
-    let mut contested: HashSet<NameId> = HashSet::new();
+    // Which member requests which new email, and which new emails several members request.
+    let mut wanted_by: HashMap<KeyId, KeyId> = HashMap::new();
+    let mut contested: HashSet<KeyId> = HashSet::new();
     let mut rows = open()?;
     let by_email = matches!(rows, Rows::Csv(_));
     while let Some((_, entry)) = rows.next_entry()? {
@@ -97,7 +98,7 @@ pub fn preflight(
         };
         all.trimmed += u64::from(row.trimmed);
         let own = row.key();
-        let key = all.names.intern(&own).ok_or_else(too_many)?;
+        let key = all.keys.intern(&own).ok_or_else(too_many)?;
         if all.uses.add(key, Uses::MEMBER) & Uses::MEMBER != 0 {
             all.relations.repeated.insert(key);
         }
@@ -105,9 +106,9 @@ pub fn preflight(
             all.uses.add(key, Uses::OTHER_CASE);
         }
         if let Some(new_email) = row.new_email() {
-            let new_email = all.names.intern(&new_email).ok_or_else(too_many)?;
+            let new_email = all.keys.intern(&new_email).ok_or_else(too_many)?;
             all.uses.add(new_email, Uses::NEW_EMAIL);
-            let old_email = all.names.intern(&fold(&row.email)).ok_or_else(too_many)?;
+            let old_email = all.keys.intern(&fold(&row.email)).ok_or_else(too_many)?;
             if *wanted_by.entry(new_email).or_insert(key) != key {
                 contested.insert(new_email);
             }
@@ -115,7 +116,7 @@ pub fn preflight(
         }
         if let Some(owner) = row.owner_email() {
             let folded = fold(owner);
-            let name = all.names.intern(&folded).ok_or_else(too_many)?;
+            let name = all.keys.intern(&folded).ok_or_else(too_many)?;
             all.uses.add(name, Uses::OWNER);
             if folded != owner {
                 all.uses.add(name, Uses::OTHER_CASE);
@@ -127,11 +128,11 @@ pub fn preflight(
     drop(wanted_by);
     all.relate(&contested, &mut open)?;
 
-    for id in all.names.ids() {
+    for id in all.keys.ids() {
         let used = all.uses.of(id);
         if used & (Uses::MEMBER | Uses::OWNER) != 0 {
             all.lookups += 1;
-            // A member looked up by id is the same whatever its email is.
+            // A member that is looked up by id stays the same whatever its email is.
             if by_email
                 && (used & Uses::NEW_EMAIL != 0
                     || (used & Uses::OWNER != 0 && all.relations.is_given_up(id)))
@@ -140,8 +141,9 @@ pub fn preflight(
             }
         }
     }
-    // Whether rows that spell one email in two ways mean one member must be known before any is sent.
-    let mixed: Vec<NameId> = all.spellings().into_keys().collect();
+    // Rows may spell one email in two ways. Whether they target one member must be known before any of them
+    // is sent.
+    let mixed: Vec<KeyId> = all.spellings().into_keys().collect();
     all.contested.extend(mixed);
     all.contested.sort_unstable();
     all.contested.dedup();
@@ -149,22 +151,22 @@ pub fn preflight(
 }
 
 impl Preflight {
-    /// The names of members and of new owners.
-    pub fn members(&self) -> impl Iterator<Item = NameId> {
-        self.names
+    /// Returns the keys of the members and of the new owners.
+    pub fn members(&self) -> impl Iterator<Item = KeyId> {
+        self.keys
             .ids()
             .filter(|id| self.uses.of(*id) & (Uses::MEMBER | Uses::OWNER) != 0)
     }
 
-    /// Whether a row spells a name otherwise than it is kept.
+    /// Returns whether a row spells a key differently from its stored form.
     #[must_use]
-    pub fn is_spelled_otherwise(&self, name: NameId) -> bool {
+    pub fn is_spelled_otherwise(&self, name: KeyId) -> bool {
         self.uses.of(name) & Uses::OTHER_CASE != 0
     }
 
-    /// The spellings of the emails that rows spell in more than one way.
+    /// Returns the spellings of each email that rows spell in more than one way.
     #[must_use]
-    pub fn spellings(&self) -> HashMap<NameId, Vec<&str>> {
+    pub fn spellings(&self) -> HashMap<KeyId, Vec<&str>> {
         let mut all = HashMap::new();
         for claims in &self.relations.mixed {
             let mut spellings: Vec<&str> = claims.iter().map(|claim| &*claim.email).collect();
@@ -172,7 +174,7 @@ impl Preflight {
             spellings.dedup();
             let name = spellings
                 .first()
-                .and_then(|email| self.names.find(&fold(email)));
+                .and_then(|email| self.keys.find(&fold(email)));
             all.extend(name.map(|name| (name, spellings)));
         }
         all
@@ -186,7 +188,7 @@ impl Preflight {
     }
 
     fn note_values(&mut self, row: &Row) {
-        let Ask::Wanted(values) = &row.ask else {
+        let RowRequest::Desired(values) = &row.request else {
             return;
         };
         self.has_types |= values.text(Field::MemberType).is_some();
@@ -198,22 +200,22 @@ impl Preflight {
         }
     }
 
-    /// The second pass, over the rows that have to do with others.
+    /// Runs the further passes, over the rows that are related to others.
     fn relate(
         &mut self,
-        contested: &HashSet<NameId>,
+        contested: &HashSet<KeyId>,
         open: &mut impl FnMut() -> Result<Rows, InputError>,
     ) -> Result<(), InputError> {
         if !self.relations.repeated.is_empty() || !contested.is_empty() {
-            let mut claims: HashMap<NameId, Vec<Claim>> = HashMap::new();
-            let mut wanting: HashMap<NameId, Vec<(u32, u64)>> = HashMap::new();
+            let mut claims: HashMap<KeyId, Vec<Claim>> = HashMap::new();
+            let mut wanting: HashMap<KeyId, Vec<(u32, u64)>> = HashMap::new();
             self.each_row(open, |all, row| {
-                if let Some(key) = all.names.find(&row.key())
+                if let Some(key) = all.keys.find(&row.key())
                     && all.relations.repeated.contains(&key)
                 {
                     claims.entry(key).or_default().push(Claim::new(row));
                 }
-                if let Some(email) = row.new_email().and_then(|email| all.names.find(&email))
+                if let Some(email) = row.new_email().and_then(|email| all.keys.find(&email))
                     && contested.contains(&email)
                 {
                     wanting
@@ -226,13 +228,13 @@ impl Preflight {
                 self.relations.compare(claims);
             }
             for (email, rows) in wanting {
-                let email = self.names.text(email).to_owned();
+                let email = self.keys.text(email).to_owned();
                 self.relations.contested(&email, &rows);
             }
         }
         let cycles = self.relations.order();
         if !cycles.is_empty() {
-            let of: HashMap<NameId, usize> = cycles
+            let of: HashMap<KeyId, usize> = cycles
                 .iter()
                 .enumerate()
                 .flat_map(|(index, cycle)| cycle.iter().map(move |key| (*key, index)))
@@ -240,7 +242,7 @@ impl Preflight {
             let mut rows: Vec<Vec<(u32, u64)>> = vec![Vec::new(); cycles.len()];
             self.each_row(open, |all, row| {
                 if row.new_email().is_some()
-                    && let Some(index) = all.names.find(&row.key()).and_then(|key| of.get(&key))
+                    && let Some(index) = all.keys.find(&row.key()).and_then(|key| of.get(&key))
                     && let Some(rows) = rows.get_mut(*index)
                 {
                     rows.push((row.number, row.line));

@@ -1,49 +1,49 @@
-//! Rows against one another: rows of one member that contradict, rows that want one email, and renames that wait
-//! for other renames.
+//! Relations between rows: contradicting rows of one member, rows that request the same new email, and
+//! renames that have to wait for other renames.
 //!
-//! All emails mean the organization as it stands when the run starts. A rename to an email that another row's
-//! member gives up must come after that row's; so each member has a *depth*, the number of renames before its own,
-//! and rows are emitted by depth. Among members this is a graph with at most one arrow from each, so that its
-//! cycles are found by following arrows.
+//! All emails refer to the organization as it is when the run starts. A rename to an email that another row's
+//! member gives up must come after that other rename. Each member therefore has a *depth*, the number of
+//! renames that must come before its own, and rows are emitted in the order of their depth. The renames form
+//! a graph with at most one edge from each member, so cycles are found by following the edges.
 
 use std::collections::{HashMap, HashSet};
 
-use super::{NameId, Row};
-use crate::change::{Field, Value};
+use super::{KeyId, Row};
+use crate::model::{Field, Value};
 
-/// At most so many lines are named in one message.
+/// The maximum number of lines named in one message.
 const LINES_SHOWN: usize = 10;
 
-/// What the rows of the file have to do with one another.
+/// How the rows of the file are related to one another.
 #[derive(Debug, Default)]
 pub struct Relations {
-    /// Rows that can't be sent because of another row, by number.
+    /// Problems of rows that are not sent because they conflict with another row, by row number.
     pub problems: HashMap<u32, Box<str>>,
-    /// Members named by more than one row.
-    pub repeated: HashSet<NameId>,
-    /// For the folded email of each member that a row renames: who that is, and to what.
-    renames: HashMap<NameId, Rename>,
-    /// How many renames come before this member's rows; absent means none.
-    depths: HashMap<NameId, u32>,
-    /// Rows of members whose email is spelled in more than one way: whether they are one member is known only
-    /// when they have been looked up.
+    /// Members that more than one row keys.
+    pub repeated: HashSet<KeyId>,
+    /// The renames, by the member's current folded email.
+    renames: HashMap<KeyId, Rename>,
+    /// The number of renames that must come before this member's rows. A missing entry means none.
+    depths: HashMap<KeyId, u32>,
+    /// Rows that spell one email in more than one way. Only a lookup can tell whether they name the same
+    /// member.
     pub mixed: Vec<Vec<Claim>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rename {
-    key: NameId,
-    new_email: NameId,
+    key: KeyId,
+    new_email: KeyId,
 }
 
-/// What one row wants of one member, for comparison with the others.
+/// What one row requests for one member, for comparison with the other rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// The row.
+    /// The row number.
     pub row: u32,
-    /// Its line.
+    /// The physical line of the row.
     pub line: u64,
-    /// The email as the row spells it.
+    /// The email as written in the row.
     pub email: Box<str>,
     values: Box<[(Field, Value)]>,
 }
@@ -56,7 +56,7 @@ impl Claim {
             email: row.email.clone(),
             values: Field::ALL
                 .into_iter()
-                .filter_map(|field| Some((field, row.wants(field)?.clone())))
+                .filter_map(|field| Some((field, row.value(field)?.clone())))
                 .collect(),
         }
     }
@@ -70,41 +70,47 @@ impl Claim {
 }
 
 impl Relations {
-    /// How many renames must come before the rows of this member.
+    /// Returns whether several rows name this member.
     #[must_use]
-    pub fn depth(&self, key: NameId) -> u32 {
+    pub fn is_repeated(&self, key: KeyId) -> bool {
+        self.repeated.contains(&key)
+    }
+
+    /// Returns how many renames must come before the rows of this member.
+    #[must_use]
+    pub fn depth(&self, key: KeyId) -> u32 {
         self.depths.get(&key).copied().unwrap_or(0)
     }
 
-    /// The member whose rows must have ended before one that takes `new_email` goes out.
+    /// Returns the member whose rows must be done before a row that takes `new_email` is sent.
     #[must_use]
-    pub fn holder(&self, key: NameId, new_email: NameId) -> Option<NameId> {
+    pub fn holder(&self, key: KeyId, new_email: KeyId) -> Option<KeyId> {
         self.renames
             .get(&new_email)
             .map(|rename| rename.key)
             .filter(|holder| *holder != key)
     }
 
-    /// Whether some row renames the member who holds this folded email.
+    /// Returns whether a row renames the member that currently has this folded email.
     #[must_use]
-    pub fn is_given_up(&self, email: NameId) -> bool {
+    pub fn is_given_up(&self, email: KeyId) -> bool {
         self.renames.contains_key(&email)
     }
 
-    /// Whether there are renames that wait for others.
+    /// Returns whether any rename has to wait for another one.
     #[must_use]
     pub fn has_depths(&self) -> bool {
         !self.depths.is_empty()
     }
 
-    /// Notes that `key`, who holds `old_email`, is renamed.
-    pub(super) fn rename(&mut self, key: NameId, old_email: NameId, new_email: NameId) {
+    /// Records that the member `key`, whose email is `old_email`, is renamed.
+    pub(super) fn rename(&mut self, key: KeyId, old_email: KeyId, new_email: KeyId) {
         self.renames
             .entry(old_email)
             .or_insert(Rename { key, new_email });
     }
 
-    /// Finds what contradicts in the rows of one member.
+    /// Finds the contradictions between the rows of one member.
     pub(super) fn compare(&mut self, claims: Vec<Claim>) {
         let mut spellings: Vec<&str> = claims.iter().map(|claim| &*claim.email).collect();
         spellings.sort_unstable();
@@ -122,7 +128,7 @@ impl Relations {
         }
     }
 
-    /// Marks all rows that want one email that several members want.
+    /// Marks all rows that request a new email which several members request.
     pub(super) fn contested(&mut self, email: &str, rows: &[(u32, u64)]) {
         let lines = lines(rows.iter().map(|(_, line)| *line));
         for (row, _) in rows {
@@ -132,20 +138,21 @@ impl Relations {
         }
     }
 
-    /// Follows the renames: gives each member its depth, and answers the cycles as the keys in them.
-    pub(super) fn order(&mut self) -> Vec<Vec<NameId>> {
+    /// Follows the renames, sets the depth of each member, and returns each cycle as a list of its members'
+    /// keys.
+    pub(super) fn order(&mut self) -> Vec<Vec<KeyId>> {
         let mut cycles = Vec::new();
-        // The depth of a member that is on the way being followed is not known yet: `None`.
-        let mut depths: HashMap<NameId, Option<u32>> = HashMap::new();
+        // `None` marks a member on the path that is being followed: its depth is not known yet.
+        let mut depths: HashMap<KeyId, Option<u32>> = HashMap::new();
         for start in self.renames.keys() {
             let mut way = Vec::new();
             let mut email = *start;
-            // The depth below the last one of the way.
+            // The depth of the member after the last one on the path, if there is one.
             let mut depth = loop {
                 match depths.get(&email) {
                     Some(Some(depth)) => break Some(*depth),
                     Some(None) => {
-                        let cycle: Vec<NameId> = way
+                        let cycle: Vec<KeyId> = way
                             .iter()
                             .copied()
                             .skip_while(|other| *other != email)
@@ -162,7 +169,7 @@ impl Relations {
                 };
                 depths.insert(email, None);
                 way.push(email);
-                // A change of the email's case alone waits for nobody.
+                // A change of case only does not wait for another rename.
                 if rename.new_email == email {
                     break None;
                 }
@@ -192,7 +199,7 @@ impl Relations {
             .collect()
     }
 
-    /// Marks the rows of a cycle of renames.
+    /// Marks the rows of a cycle of renames as problems.
     pub(super) fn cycle(&mut self, rows: &[(u32, u64)]) {
         let lines = lines(rows.iter().map(|(_, line)| *line));
         for (row, _) in rows {
@@ -206,9 +213,8 @@ impl Relations {
     }
 }
 
-/// The rows among `claims`, all of one member, that give one field different values.
-#[must_use]
-pub fn contradictions(claims: &[&Claim]) -> Vec<(u32, Box<str>)> {
+/// Returns the rows among `claims`, all of one member, that give one field different values.
+pub(crate) fn contradictions(claims: &[&Claim]) -> Vec<(u32, Box<str>)> {
     let mut found = Vec::new();
     if claims.len() < 2 {
         return found;
@@ -223,7 +229,7 @@ pub fn contradictions(claims: &[&Claim]) -> Vec<(u32, Box<str>)> {
         };
         if with
             .iter()
-            .all(|(_, value)| field.bears(Some(value), first))
+            .all(|(_, value)| field.matches(Some(value), first))
         {
             continue;
         }
@@ -242,7 +248,7 @@ pub fn contradictions(claims: &[&Claim]) -> Vec<(u32, Box<str>)> {
     found
 }
 
-/// `lines 3, 9 and 12`, cut after some.
+/// Formats line numbers as `lines 3, 9 and 12`, shortened if there are many.
 fn lines(lines: impl ExactSizeIterator<Item = u64>) -> String {
     let count = lines.len();
     let mut shown: Vec<String> = lines

@@ -1,8 +1,8 @@
-//! From a file's bytes to UTF-8: byte order marks, UTF-16, standard input, and files that are no text at all.
+//! Decodes a file's bytes to UTF-8: byte order marks, UTF-16, standard input, and files that are not text.
 //!
-//! [`spool`] copies the input once, decoded, into the run directory. Everything after it reads the copy: standard
-//! input can be read twice, a resume needs no other file, and what was checked is what is sent even if somebody
-//! saves the original meanwhile.
+//! [`spool`] decodes the input and copies it once into the run directory. Everything after that reads the
+//! copy. Standard input can therefore be read twice, a resume needs no other file, and the tool sends exactly
+//! what it checked, even if somebody edits the original meanwhile.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -13,23 +13,22 @@ use sha2::{Digest, Sha256};
 
 use super::InputError;
 
-/// Bytes read at a time. Large enough that reading is not what takes the time, small enough not to be seen in
-/// the memory of a run.
+/// The number of bytes read at a time. It is large enough to keep reading fast, and small enough not to
+/// matter for the memory of a run.
 const CHUNK: usize = 64 * 1024;
 
-/// Where the rows come from.
+/// The source of the rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// Standard input, written `-`.
+pub(crate) enum Source {
+    /// Standard input, given as `-`.
     Stdin,
     /// A file.
     File(PathBuf),
 }
 
 impl Source {
-    /// `-` is standard input, everything else a path.
-    #[must_use]
-    pub fn from_arg(arg: &Path) -> Self {
+    /// Returns standard input for `-`, and a file for any other path.
+    pub(crate) fn from_arg(arg: &Path) -> Self {
         if arg.as_os_str() == "-" {
             Self::Stdin
         } else {
@@ -37,18 +36,16 @@ impl Source {
         }
     }
 
-    /// How messages call it.
-    #[must_use]
-    pub fn name(&self) -> String {
+    /// Returns the source's name for messages.
+    pub(crate) fn name(&self) -> String {
         match self {
             Self::Stdin => "standard input".to_owned(),
             Self::File(path) => path.display().to_string(),
         }
     }
 
-    /// A short name for a run directory: the file's name without its extension.
-    #[must_use]
-    pub fn stem(&self) -> String {
+    /// Returns a short name for a run directory: the file name without its extension.
+    pub(crate) fn stem(&self) -> String {
         match self {
             Self::Stdin => "stdin".to_owned(),
             Self::File(path) => path.file_stem().map_or_else(
@@ -76,14 +73,14 @@ impl Source {
     }
 }
 
-/// The hash of the decoded input, by which a run is bound to it.
-pub type InputHash = [u8; 32];
+/// The SHA-256 of the decoded input. It binds a run to its input.
+pub(crate) type InputHash = [u8; 32];
 
-/// Copies the input into `copy` as UTF-8 without a byte order mark, and answers its SHA-256.
+/// Copies the input into `copy` as UTF-8 without a byte order mark, and returns the copy's SHA-256.
 ///
 /// # Errors
-/// If the input can't be read or is no text, or the copy can't be written.
-pub fn spool(source: &Source, copy: &mut File) -> Result<InputHash, InputError> {
+/// Returns an error if the input can't be read or is not text, or if the copy can't be written.
+pub(crate) fn spool(source: &Source, copy: &mut File) -> Result<InputHash, InputError> {
     let unreadable = |error| InputError::Read {
         input: source.name(),
         source: error,
@@ -113,7 +110,8 @@ pub fn spool(source: &Source, copy: &mut File) -> Result<InputHash, InputError> 
             })?;
         hash.update(&text);
         copy.write_all(&text).map_err(InputError::Copy)?;
-        // The first chunk is what was looked at for the mark, and may be empty though more follows.
+        // The first chunk is the head that was checked for a byte order mark. It may be empty even if more
+        // follows.
         chunk.clear();
         let read = reader
             .by_ref()
@@ -128,9 +126,8 @@ pub fn spool(source: &Source, copy: &mut File) -> Result<InputHash, InputError> 
     Ok(hash.finalize().into())
 }
 
-/// A hash in hexadecimal.
-#[must_use]
-pub fn hex(hash: &[u8]) -> String {
+/// Formats a hash in hexadecimal.
+pub(crate) fn hex(hash: &[u8]) -> String {
     use std::fmt::Write as _;
     hash.iter()
         .fold(String::with_capacity(2 * hash.len()), |mut text, byte| {
@@ -139,11 +136,11 @@ pub fn hex(hash: &[u8]) -> String {
         })
 }
 
-/// The SHA-256 of a copy that [`spool`] made.
+/// Returns the SHA-256 of a copy that [`spool`] made.
 ///
 /// # Errors
-/// If it can't be read.
-pub fn hash_of(copy: &Path) -> io::Result<InputHash> {
+/// Returns an error if the copy can't be read.
+pub(crate) fn hash_of(copy: &Path) -> io::Result<InputHash> {
     let mut file = File::open(copy)?;
     let mut hash = Sha256::new();
     let mut chunk = vec![0; CHUNK];
@@ -157,13 +154,13 @@ pub fn hash_of(copy: &Path) -> io::Result<InputHash> {
 }
 
 enum Decoding {
-    /// UTF-8 is checked where cells are cut, for there a message can name the line.
+    /// UTF-8 is validated when cells are parsed, because the message can name the line there.
     Utf8,
     Utf16(Box<Decoder>),
 }
 
 impl Decoding {
-    /// What the first bytes say, and how many of them are a byte order mark.
+    /// Detects the encoding from the first bytes, and returns it with the length of the byte order mark.
     fn of(head: &[u8]) -> Result<(Self, usize), &'static str> {
         match head {
             [0xEF, 0xBB, 0xBF, ..] => Ok((Self::Utf8, 3)),

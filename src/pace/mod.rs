@@ -1,13 +1,16 @@
-//! When the next request may go: one line for all workers, first come, first gone.
+//! Decides when the next request may be sent. All workers wait in one first-in, first-out queue.
 //!
-//! Whoever is first in the line waits for three things: for a pause to end, for fewer requests to be under way than
-//! the API bears, and for the rate. How much the API bears is [`search`]'s business, a calculator that is told what
-//! happened; here is what sleeps. The rate is governor's (GCRA), whose own waiting uses a timer that tokio's paused
-//! time can't drive: its clock is tokio's here, and so is the sleep, so that an hour of pacing is tested in a moment.
+//! The worker at the head of the queue waits for three things: the end of a pause, a free in-flight slot, and
+//! the rate. [`search`] is a pure calculator that finds the limits from what happened. Only this module
+//! sleeps.
+//!
+//! The rate limiter is governor's (GCRA). Governor waits on a timer that tokio's paused time can't drive, so
+//! this module gives it tokio's clock and does the sleeping itself. Tests thus cover an hour of pacing in a
+//! moment.
 
-mod concurrency;
-mod crowd;
-pub mod search;
+mod inflight_limit;
+mod latency_limit;
+pub(crate) mod search;
 #[cfg(test)]
 mod simulation;
 
@@ -25,15 +28,16 @@ use tokio::time::{Instant, sleep_until};
 
 use search::{Search, SearchOptions};
 
-/// The rate changes while the run goes on, and a quota does not: so the quota is time itself, in units of 100 ns, and
-/// a request costs as many of them as its rate says. A request at 2,000 a second costs 5,000, exact to 0.02%.
+/// The unit of the quota. The rate changes during a run, but a governor quota is fixed. The quota therefore
+/// counts time in units of 100 ns, and the rate sets how many units a request costs. A request at 2,000 per
+/// second costs 5,000 units, exact to 0.02%.
 const UNIT: Duration = Duration::from_nanos(100);
-/// Units in a second.
+/// The number of units in a second.
 const UNITS: f64 = 1e7;
-/// Late requests are caught up within a tenth of a second's requests: no burst is larger.
+/// The largest burst, in units: late requests catch up by at most a tenth of a second's worth.
 const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(999_999);
 
-/// tokio's time, as governor sees it.
+/// Tokio's clock, adapted for governor.
 #[derive(Clone, Copy, Debug, Default)]
 struct TokioClock;
 
@@ -64,22 +68,23 @@ impl Clock for TokioClock {
     }
 }
 
-/// Pays requests out of the time that has passed.
+/// A token bucket that fills with elapsed time and pays for requests.
 #[derive(Debug)]
-struct Purse(RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<TokioInstant>>);
+struct TokenBucket(RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<TokioInstant>>);
 
-impl Purse {
-    /// An empty one: the first second is no faster than the rest.
+impl TokenBucket {
+    /// Returns an empty bucket, so that the first second is no faster than the rest.
     fn new() -> Self {
         let quota = Quota::with_period(UNIT)
             .unwrap_or(Quota::per_second(BURST))
             .allow_burst(BURST);
-        let purse = Self(RateLimiter::direct_with_clock(quota, TokioClock));
-        purse.empty();
-        purse
+        let bucket = Self(RateLimiter::direct_with_clock(quota, TokioClock));
+        bucket.empty();
+        bucket
     }
 
-    /// Takes away what was saved up: its binary digits, each once, for time goes on meanwhile.
+    /// Drains the bucket. It takes each power-of-two part at most once, because tokens keep arriving
+    /// meanwhile.
     fn empty(&self) {
         let mut part = BURST.get();
         while let Some(units) = NonZeroU32::new(part) {
@@ -88,8 +93,8 @@ impl Purse {
         }
     }
 
-    /// Pays so much of a request at `rate` requests a second as there is, at most a burst at a time; answers what is
-    /// left to pay, as a share of a request, and until when to wait for more.
+    /// Pays for the share `owed` of a request at `rate` requests per second, at most one burst at a time.
+    /// Returns the share still owed, and the time to wait for if the bucket holds too little.
     fn pay(&self, owed: f64, rate: f64, now: Instant) -> (f64, Option<Instant>) {
         let price = UNITS / rate;
         #[expect(
@@ -104,56 +109,56 @@ impl Purse {
         match self.0.check_n(units) {
             Ok(Ok(())) => {
                 let left = owed - f64::from(units.get()) / price;
-                // Less than a unit is a rounding.
+                // A remainder below one unit is a rounding error.
                 (if left * price < 1.0 { 0.0 } else { left }, None)
             }
             Ok(Err(not_until)) => (
                 owed,
                 Some(now + not_until.wait_time_from(TokioInstant(now))),
             ),
-            // A burst is what the quota allows, so that this never is.
+            // Unreachable: the quota allows a full burst.
             Err(_) => (0.0, None),
         }
     }
 }
 
-/// What the line knows; held for a moment only.
+/// The state shared by all workers. Its lock is only held briefly.
 #[derive(Debug)]
-struct State {
+struct PacerState {
     search: Search,
     under_way: usize,
-    /// Only ever raised: one late success must not cut a pause short.
+    /// The end of the pause. It only moves later, so that a late success can't cut a pause short.
     not_before: Instant,
-    /// The last request was not sent after all: the next one does not pay for it.
+    /// Whether the last request was not sent after all. The next one then does not pay for it.
     is_given_back: bool,
 }
 
-/// Lets requests go, one after another.
+/// Admits requests one after another, within the rate and the in-flight limit.
 #[derive(Debug)]
-pub struct Pacer {
+pub(crate) struct Pacer {
     epoch: Instant,
-    state: Mutex<State>,
-    purse: Purse,
-    /// What the request before the next one still owes, as a share of a request. Who holds it is first in the line.
+    state: Mutex<PacerState>,
+    bucket: TokenBucket,
+    /// What the previous request still owes, as a share of a request. The worker that holds this lock is at
+    /// the head of the queue.
     line: tokio::sync::Mutex<f64>,
-    /// A request has ended.
+    /// Notified when a request ends.
     ended: Notify,
 }
 
-/// What the one who is first in the line waits for.
+/// What the worker at the head of the queue waits for.
 enum Wait {
     Until(Instant),
-    /// A pause ends then, and nothing may be saved up in it.
+    /// A pause that ends at this time. No tokens may accumulate during it.
     Pause(Instant),
     Ended,
 }
 
 impl Pacer {
-    /// A pacer that begins as `options` say.
-    #[must_use]
-    pub fn new(options: &SearchOptions) -> Self {
+    /// Returns a pacer that starts as `options` specify.
+    pub(crate) fn new(options: &SearchOptions) -> Self {
         let epoch = Instant::now();
-        let state = State {
+        let state = PacerState {
             search: Search::new(options),
             under_way: 0,
             not_before: epoch,
@@ -162,41 +167,42 @@ impl Pacer {
         Self {
             epoch,
             state: Mutex::new(state),
-            purse: Purse::new(),
+            bucket: TokenBucket::new(),
             line: tokio::sync::Mutex::new(0.0),
             ended: Notify::new(),
         }
     }
 
-    /// Waits until the next request may go. What became of it is told to the [`Leave`].
-    pub async fn turn(&self) -> Leave<'_> {
+    /// Waits until the next request may be sent. The caller reports the outcome through the [`Permit`].
+    pub(crate) async fn acquire(&self) -> Permit<'_> {
         let mut owed = self.line.lock().await;
         loop {
-            let wait = match self.try_turn(&mut owed) {
-                Ok(leave) => return leave,
+            let wait = match self.try_acquire(&mut owed) {
+                Ok(permit) => return permit,
                 Err(wait) => wait,
             };
             match wait {
                 Wait::Until(at) => sleep_until(at).await,
                 Wait::Pause(at) => {
                     sleep_until(at).await;
-                    // The pause has paid for the request before, and saves nothing up for those behind.
+                    // The pause pays for the previous request. Drop the tokens it accumulated, so that no
+                    // burst follows.
                     *owed = 0.0;
-                    self.purse.empty();
+                    self.bucket.empty();
                 }
                 Wait::Ended => self.ended.notified().await,
             }
         }
     }
 
-    fn try_turn(&self, owed: &mut f64) -> Result<Leave<'_>, Wait> {
+    fn try_acquire(&self, owed: &mut f64) -> Result<Permit<'_>, Wait> {
         let mut state = self.state();
         let now = Instant::now();
         let pause = self.pause_of(&state);
         if pause > now {
             return Err(Wait::Pause(pause));
         }
-        if state.under_way >= state.search.at_once() {
+        if state.under_way >= state.search.inflight_limit() {
             return Err(Wait::Ended);
         }
         if std::mem::take(&mut state.is_given_back) {
@@ -204,19 +210,19 @@ impl Pacer {
         }
         if let Some(rate) = state.search.rate() {
             while *owed > 0.0 {
-                let (left, until) = self.purse.pay(*owed, rate, now);
+                let (left, until) = self.bucket.pay(*owed, rate, now);
                 *owed = left;
                 if let Some(until) = until {
                     return Err(Wait::Until(until));
                 }
             }
         }
-        // It goes now, and the next one pays for it: so the first one waits for nothing.
+        // This request goes now and the next one pays for it, so the very first request never waits.
         *owed = 1.0;
         let others = state.under_way;
         state.under_way += 1;
         state.search.sent(now - self.epoch);
-        Ok(Leave {
+        Ok(Permit {
             pacer: self,
             sent_at: now,
             others,
@@ -224,33 +230,30 @@ impl Pacer {
         })
     }
 
-    /// Lets nothing go for `wait` from now; a longer pause that is in force stays.
-    pub fn pause(&self, wait: Duration) {
+    /// Holds all requests for `wait` from now. A longer pause that is already in force stays.
+    pub(crate) fn pause(&self, wait: Duration) {
         let until = Instant::now() + wait;
         let mut state = self.state();
         state.not_before = until.max(state.not_before);
     }
 
-    /// How long the pause in force still lasts.
-    #[must_use]
-    pub fn paused_for(&self) -> Option<Duration> {
+    /// Returns the remaining time of the pause in force, if any.
+    pub(crate) fn paused_for(&self) -> Option<Duration> {
         let pause = self.pause_of(&self.state());
         Some(pause.saturating_duration_since(Instant::now())).filter(|wait| !wait.is_zero())
     }
 
-    /// The rate in force, in requests a second; none if there is no limit.
-    #[must_use]
-    pub fn rate(&self) -> Option<f64> {
+    /// Returns the current rate in requests per second, or `None` if there is no limit.
+    pub(crate) fn rate(&self) -> Option<f64> {
         self.state().search.rate()
     }
 
-    /// The requests that may be under way, if they are fewer than was asked for.
-    #[must_use]
-    pub fn lowered_to(&self) -> Option<usize> {
-        self.state().search.lowered_to()
+    /// Returns the in-flight limit if it is below the configured maximum.
+    pub(crate) fn lowered_inflight_limit(&self) -> Option<usize> {
+        self.state().search.lowered_inflight_limit()
     }
 
-    fn pause_of(&self, state: &State) -> Instant {
+    fn pause_of(&self, state: &PacerState) -> Instant {
         let hold = state
             .search
             .hold_until()
@@ -258,7 +261,7 @@ impl Pacer {
         hold.map_or(state.not_before, |hold| hold.max(state.not_before))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PacerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -271,34 +274,35 @@ impl Pacer {
     }
 }
 
-/// A request that may go, or is under way. One that is dropped is taken to be lost.
+/// The permission to send one request, held while the request is in flight. Dropping it reports the request
+/// as lost.
 #[derive(Debug)]
-#[must_use = "a request that is not sent gives its leave back at once"]
-pub struct Leave<'p> {
+#[must_use = "a request that is not sent gives its permit back at once"]
+pub(crate) struct Permit<'p> {
     pacer: &'p Pacer,
     sent_at: Instant,
-    /// The requests that were under way when it was given.
+    /// The number of other requests in flight when this permit was issued.
     others: usize,
     is_told: bool,
 }
 
-impl Leave<'_> {
-    /// It was answered, and not refused for being too much.
-    pub fn answered(mut self) {
+impl Permit<'_> {
+    /// Reports an answer with any status but 429.
+    pub(crate) fn answered(mut self) {
         self.is_told = true;
         let latency = self.sent_at.elapsed();
         self.pacer.end(|search, now| search.answered(now, latency));
     }
 
-    /// Nothing is sent by it: the next one may go in its place.
-    pub fn give_back(mut self) {
+    /// Returns the permit unused. The next request may go in its place.
+    pub(crate) fn give_back(mut self) {
         self.is_told = true;
         self.pacer.state().is_given_back = true;
         self.pacer.end(Search::unsent);
     }
 
-    /// It was refused for being too much (429), with the time to wait if the API named one.
-    pub fn refused(mut self, retry_after: Option<Duration>) {
+    /// Reports a 429, with the time to wait if the API named one.
+    pub(crate) fn refused(mut self, retry_after: Option<Duration>) {
         self.is_told = true;
         let (latency, others) = (self.sent_at.elapsed(), self.others);
         self.pacer
@@ -306,7 +310,7 @@ impl Leave<'_> {
     }
 }
 
-impl Drop for Leave<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if !self.is_told {
             self.pacer.end(Search::lost);
@@ -331,23 +335,24 @@ mod tests {
             ceiling: rate,
             gentle_start: false,
             max_capacity: 1.0,
-            most_at_once: 32,
+            max_inflight: 32,
         })
     }
 
-    /// The times, in seconds from the start, at which `count` requests go that are answered at once.
+    /// Sends `count` requests that are answered immediately. Returns their send times in seconds from the
+    /// start.
     async fn times(pacer: &Pacer, count: usize) -> Vec<f64> {
         let start = Instant::now();
         let mut times = Vec::new();
         for _ in 0..count {
-            pacer.turn().await.answered();
+            pacer.acquire().await.answered();
             times.push(start.elapsed().as_secs_f64());
         }
         times
     }
 
     #[tokio::test(start_paused = true)]
-    async fn over_ten_seconds_the_rate_is_right_and_the_first_second_is_no_faster() {
+    async fn rate_holds_over_ten_seconds_without_an_initial_burst() {
         for rate in [0.5_f64, 5.0, 20.0, 333.0, 2000.0] {
             let pacer = pacer(Some(rate));
             let times = times(&pacer, (rate * 30.0) as usize).await;
@@ -370,7 +375,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_idling_no_burst_is_larger_than_a_tenth_of_a_second() {
+    async fn burst_after_idling_is_at_most_a_tenth_of_a_second() {
         let pacer = pacer(Some(100.0));
         times(&pacer, 1).await;
         tokio::time::advance(Duration::from_secs(60)).await;
@@ -380,15 +385,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_turn_that_is_given_back_costs_nothing() {
+    async fn a_returned_permit_costs_nothing() {
         let pacer = pacer(Some(1.0));
         let start = Instant::now();
-        pacer.turn().await.answered();
+        pacer.acquire().await.answered();
         for _ in 0..32 {
-            pacer.turn().await.give_back();
+            pacer.acquire().await.give_back();
         }
-        pacer.turn().await.answered();
-        // One second for the first request, and none for what was not sent.
+        pacer.acquire().await.answered();
+        // The first request costs one second, and the returned permits cost nothing.
         let took = start.elapsed().as_secs_f64();
         assert!((0.9..1.1).contains(&took), "{took}");
         assert_eq!(times(&pacer, 1).await.len(), 1);
@@ -396,7 +401,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_holds_all_and_is_never_cut_short() {
+    async fn a_pause_holds_all_requests_and_is_never_shortened() {
         let pacer = pacer(None);
         pacer.pause(Duration::from_secs(12));
         pacer.pause(Duration::from_secs(1));
@@ -410,9 +415,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_that_comes_while_waiting_holds_too() {
+    async fn a_new_pause_also_holds_a_request_already_waiting() {
         let pacer = Arc::new(pacer(Some(1.0)));
-        pacer.turn().await.answered();
+        pacer.acquire().await.answered();
         let waiting = tokio::spawn({
             let pacer = Arc::clone(&pacer);
             async move { times(&pacer, 1).await }
@@ -424,20 +429,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_are_under_way_than_are_allowed_and_the_first_to_come_is_the_first_to_go() {
+    async fn inflight_limit_holds_and_waiters_go_in_fifo_order() {
         let pacer = Arc::new(pacer(None));
-        let mut under_way: Vec<Leave<'_>> = Vec::new();
+        let mut under_way: Vec<Permit<'_>> = Vec::new();
         for _ in 0..32 {
-            under_way.push(pacer.turn().await);
+            under_way.push(pacer.acquire().await);
         }
         let order = Arc::new(Mutex::new(Vec::new()));
         for n in 0..3 {
             let (pacer, order) = (Arc::clone(&pacer), Arc::clone(&order));
             tokio::spawn(async move {
-                let leave = pacer.turn().await;
+                let permit = pacer.acquire().await;
                 order.lock().expect("no panic").push(n);
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                leave.answered();
+                permit.answered();
             });
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -450,9 +455,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_holds_all_for_as_long_as_the_api_says() {
+    async fn retry_after_holds_all_requests() {
         let pacer = pacer(None);
-        let first = pacer.turn().await;
+        let first = pacer.acquire().await;
         first.refused(Some(Duration::from_secs(7)));
         assert_eq!(pacer.paused_for(), Some(Duration::from_secs(7)));
         let times = times(&pacer, 1).await;

@@ -1,7 +1,8 @@
-//! Hours of run in virtual time: the search and a pacer against APIs of every kind. Discrete events, deterministic.
+//! Simulates hours of a run in virtual time: the search and a pacer against APIs of every kind. The
+//! simulation is deterministic and driven by discrete events.
 //!
-//! `cargo test --release simulation -- --ignored --nocapture` prints the tables; `RUN` sets the seconds of run, `JITTER` the
-//! share by which latencies vary.
+//! `cargo test --release simulation -- --ignored --nocapture` prints the tables. `RUN` sets the length of the
+//! run in seconds, and `JITTER` sets the share by which latencies vary.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use super::search::{LONGEST_CYCLE, Search, SearchOptions};
 
-/// xorshift64*.
+/// An xorshift64* generator.
 struct Random(u64);
 
 impl Random {
@@ -29,19 +30,19 @@ impl Random {
         (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Uniform around `mean`, by up to the share `jitter`.
+    /// Returns a uniform value around `mean`, off by up to the share `jitter`.
     fn around(&mut self, mean: f64, jitter: f64) -> f64 {
         mean * (1.0 + jitter * (2.0 * self.unit() - 1.0))
     }
 }
 
-/// Requests a second, over the run.
+/// A limit over the run, in requests per second.
 #[derive(Debug, Clone, Copy)]
 enum Limit {
     Steady(f64),
-    /// At this second, from one to the other.
+    /// Changes at this second, from one value to the other.
     Step(f64, f64, f64),
-    /// Every so many seconds, from one to the other and back.
+    /// Changes every so many seconds, from one value to the other and back.
     Alternating(f64, f64, f64),
 }
 
@@ -69,20 +70,21 @@ impl Limit {
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    /// A token bucket that holds so many seconds' worth.
+    /// A token bucket that holds this many seconds' worth of tokens.
     Bucket(f64),
     /// A token bucket that holds one token.
     Strict,
-    /// A fixed window of so many seconds.
+    /// A fixed window of this many seconds.
     Window(f64),
-    /// So many requests at once; each is worked on for the scenario's `work`.
+    /// A limit on concurrent requests, each of which takes the scenario's `work`.
     AtOnce(usize),
     /// Refuses nothing.
     Free,
 }
 
 impl Kind {
-    /// Requests a second that can be had of a limit: a window takes whole requests.
+    /// Returns the attainable rate under `limit`, in requests per second. A window accepts only whole
+    /// requests.
     fn offers(self, limit: f64) -> f64 {
         match self {
             Self::Window(length) => (length * limit + 1e-9).floor() / length,
@@ -106,15 +108,15 @@ struct Scenario {
     limit: Limit,
     kind: Kind,
     retry_after: bool,
-    /// Seconds, there and back.
+    /// The round-trip latency in seconds.
     latency: f64,
-    /// By what share the latency of each way varies.
+    /// The share by which the latency of each direction varies.
     jitter: f64,
-    /// The share of the limit that another client asks for.
+    /// The share of the limit that another client requests.
     other: f64,
-    /// Seconds, within the API, by up to the jitter more or less.
+    /// The processing time within the API in seconds. It varies by up to `jitter`.
     work: f64,
-    /// Requests a second that one queue serves, each taking an exponential time.
+    /// The requests per second that one queue serves, with exponential service times.
     service: Option<f64>,
     /// Seconds.
     run: f64,
@@ -122,9 +124,10 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// As many at once as twice the limit needs, at least the default.
+    /// Returns a scenario that allows twice the requests in flight that the limit needs, and at least the
+    /// default.
     fn new(limit: f64, kind: Kind, retry_after: bool, latency: f64) -> Self {
-        let most_at_once = 32.max((limit * latency * 2.0) as usize);
+        let max_inflight = 32.max((limit * latency * 2.0) as usize);
         Self {
             limit: Limit::Steady(limit),
             kind,
@@ -139,16 +142,16 @@ impl Scenario {
                 ceiling: None,
                 gentle_start: true,
                 max_capacity: 1.0,
-                most_at_once,
+                max_inflight,
             },
         }
     }
 
-    /// No limit but what one queue serves, if anything.
-    fn free(service: Option<f64>, latency: f64, most_at_once: usize, jitter: f64) -> Self {
+    /// Returns a scenario without a rate limit. With `service`, one queue bounds the throughput.
+    fn free(service: Option<f64>, latency: f64, max_inflight: usize, jitter: f64) -> Self {
         let free = Self::new(1e9, Kind::Free, false, latency);
         let options = SearchOptions {
-            most_at_once,
+            max_inflight,
             ..free.options
         };
         Self {
@@ -163,7 +166,7 @@ impl Scenario {
 
 struct Api {
     kind: Kind,
-    /// Requests that are worked on.
+    /// The number of requests being processed.
     active: usize,
     tokens: f64,
     filled: f64,
@@ -172,7 +175,7 @@ struct Api {
 }
 
 impl Api {
-    /// Takes one request; or the seconds until it would.
+    /// Accepts one request, or returns the seconds until it would.
     fn take(&mut self, now: f64, limit: f64) -> Result<(), f64> {
         let burst = match self.kind {
             Kind::AtOnce(most) if self.active >= most => return Err(0.0),
@@ -207,7 +210,7 @@ struct Outcome {
     sent: u64,
     accepted: u64,
     refused: u64,
-    /// What the API would have accepted in the run.
+    /// The number of requests that the API would have accepted in the run.
     capacity: f64,
     /// Seconds.
     mean_latency: f64,
@@ -246,7 +249,7 @@ enum Event {
         sent: u64,
         others: usize,
     },
-    /// It is worked on no more.
+    /// The API has finished processing a request.
     Ends,
     Answers {
         sent: u64,
@@ -268,7 +271,7 @@ fn run(scenario: &Scenario) -> Outcome {
     watch(scenario, |_, _| {})
 }
 
-/// Runs it, and shows the search about once a second.
+/// Runs the scenario, and passes the search to `look` about once a second.
 fn watch(scenario: &Scenario, mut look: impl FnMut(f64, &Search)) -> Outcome {
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     let mut search = Search::new(&scenario.options);
@@ -291,9 +294,9 @@ fn watch(scenario: &Scenario, mut look: impl FnMut(f64, &Search)) -> Outcome {
     };
     let (mut other_taken, mut offered, mut served_until, mut latencies, mut looked) =
         (0.0, 0.0, 0.0_f64, 0.0, 0.0);
-    let (mut answered, mut at_once) = (0_u64, 0.0);
+    let (mut answered, mut inflight_limit) = (0_u64, 0.0);
     loop {
-        let sends_at = (under_way < search.at_once()).then(|| {
+        let sends_at = (under_way < search.inflight_limit()).then(|| {
             due = due.max(
                 search
                     .hold_until()
@@ -304,7 +307,7 @@ fn watch(scenario: &Scenario, mut look: impl FnMut(f64, &Search)) -> Outcome {
         let happens_at = events.peek().map_or(u64::MAX, |Reverse((at, _, _))| *at);
         let next = sends_at.unwrap_or(u64::MAX).min(happens_at).min(end);
         offered += scenario.kind.offers(scenario.limit.at(seconds(now))) * seconds(next - now);
-        at_once += search.at_once() as f64 * seconds(next - now);
+        inflight_limit += search.inflight_limit() as f64 * seconds(next - now);
         now = next;
         if now == end {
             break;
@@ -399,12 +402,12 @@ fn watch(scenario: &Scenario, mut look: impl FnMut(f64, &Search)) -> Outcome {
             }
         }
     }
-    let most_at_once = match scenario.kind {
-        Kind::AtOnce(most) => most.min(scenario.options.most_at_once),
-        _ => scenario.options.most_at_once,
+    let max_inflight = match scenario.kind {
+        Kind::AtOnce(most) => most.min(scenario.options.max_inflight),
+        _ => scenario.options.max_inflight,
     };
-    // Those on their way are not worked on.
-    let most = most_at_once as f64
+    // An `AtOnce` API doesn't count requests in transit.
+    let most = max_inflight as f64
         / match scenario.kind {
             Kind::AtOnce(_) => scenario.work,
             _ => scenario.latency + scenario.work,
@@ -412,7 +415,7 @@ fn watch(scenario: &Scenario, mut look: impl FnMut(f64, &Search)) -> Outcome {
     let served = scenario.service.unwrap_or(f64::INFINITY).min(most) * scenario.run;
     outcome.capacity = (offered - other_taken).min(served);
     outcome.mean_latency = latencies / answered.max(1) as f64;
-    outcome.mean_at_once = at_once / scenario.run;
+    outcome.mean_at_once = inflight_limit / scenario.run;
     outcome
 }
 
@@ -420,14 +423,14 @@ fn named(kind: &str, retry_after: bool) -> String {
     format!("{kind}{}", if retry_after { ", told" } else { "" })
 }
 
-/// An hour, or as many requests as keep the tests quick.
+/// Returns an hour, or the time that `requests` take if that is shorter, to keep the tests quick.
 fn length(limit: f64, requests: f64) -> f64 {
     f64::min(3600.0, requests / limit)
 }
 
-/// The goal: at least 95% of a limit that it wasn't told, with at most 1% of requests refused.
+/// The goal is at least 95% of an unknown limit, with at most 1% of requests refused.
 #[test]
-fn reaches_95_percent_of_a_limit_it_was_not_told_with_1_percent_refused() {
+fn reaches_an_unknown_limit_with_few_refusals() {
     for (kind, api) in KINDS {
         for retry_after in [false, true] {
             for (limit, requests) in [
@@ -448,7 +451,8 @@ fn reaches_95_percent_of_a_limit_it_was_not_told_with_1_percent_refused() {
     }
 }
 
-/// Seconds after the limit changes, at 600 s, until the rate is (and stays for 10 s) between 85% and 105% of the new one.
+/// Returns the seconds from the change of the limit, at 600 s, until the rate is (and stays for 10 s) between
+/// 85% and 105% of the new limit.
 fn adapts(api: Kind, retry_after: bool, before: f64, after: f64, within: f64) -> f64 {
     let limit = Limit::Step(600.0, before, after);
     let scenario = Scenario {
@@ -475,15 +479,16 @@ fn adapts(api: Kind, retry_after: bool, before: f64, after: f64, within: f64) ->
 
 #[test]
 fn follows_a_limit_that_changes() {
-    // Down, every second too fast is refused, so a window or two tell. Up, the next probe finds it, and that waits until it
-    // is paid for, but never longer than the longest cycle.
+    // When the limit falls, every second above it is refused, so a window or two are enough. When it rises,
+    // the next probe finds it. The probe waits until the budget allows it, but never longer than the longest
+    // cycle.
     for (before, after, within) in [
         (100.0, 50.0, 90.0),
         (50.0, 100.0, LONGEST_CYCLE),
         (20.0, 200.0, LONGEST_CYCLE),
     ] {
         for (kind, api) in KINDS {
-            // In windows of a minute each step of the search takes one.
+            // With windows of a minute, each step of the search takes one window.
             let within = if matches!(api, Kind::Window(60.0)) {
                 within + 720.0
             } else {
@@ -505,9 +510,9 @@ fn follows_a_limit_that_changes() {
     }
 }
 
-/// The windows of 1 s aren't here: they pass on all of the other's jitter, see the table.
+/// Windows of 1 s are left out, because they pass on all of the other client's jitter; see the table.
 #[test]
-fn takes_what_another_client_leaves() {
+fn uses_the_capacity_that_another_client_leaves() {
     for (kind, api) in KINDS
         .into_iter()
         .filter(|(_, api)| !matches!(api, Kind::Window(1.0)))
@@ -524,12 +529,12 @@ fn takes_what_another_client_leaves() {
 }
 
 #[test]
-fn each_way_to_ask_for_a_rate() {
+fn each_rate_option_reaches_its_rate() {
     let auto = SearchOptions {
         ceiling: None,
         gentle_start: true,
         max_capacity: 1.0,
-        most_at_once: 32,
+        max_inflight: 32,
     };
     for (name, options, least, most) in [
         (
@@ -590,9 +595,10 @@ fn each_way_to_ask_for_a_rate() {
 }
 
 #[test]
-fn lowers_what_is_under_way_for_a_queue_and_for_nothing_else() {
-    // Requests a second served, seconds of latency besides, most at once, jitter; the most at once on average.
-    for (service, latency, most_at_once, jitter, at_once) in [
+fn lowers_the_inflight_limit_only_for_a_queue() {
+    // Requests served per second, additional latency in seconds, maximum in flight, jitter, and the highest
+    // mean in-flight limit expected.
+    for (service, latency, max_inflight, jitter, inflight_limit) in [
         (None, 0.05, 32, 0.0, 32.0),
         (None, 0.05, 32, 0.5, 32.0),
         (None, 0.005, 32, 0.9, 32.0),
@@ -604,10 +610,10 @@ fn lowers_what_is_under_way_for_a_queue_and_for_nothing_else() {
     ] {
         let scenario = Scenario {
             run: if service == Some(10.0) { 1200.0 } else { 120.0 },
-            ..Scenario::free(service, latency, most_at_once, jitter)
+            ..Scenario::free(service, latency, max_inflight, jitter)
         };
         let outcome = run(&scenario);
-        let what = format!("{service:?} {latency} {most_at_once} {jitter}");
+        let what = format!("{service:?} {latency} {max_inflight} {jitter}");
         println!(
             "{what}: {:.1}%, {:.1} at once, {:.0} ms",
             outcome.reached(),
@@ -616,16 +622,16 @@ fn lowers_what_is_under_way_for_a_queue_and_for_nothing_else() {
         );
         outcome.assert(95.0, 0.0, &what);
         assert!(
-            outcome.mean_at_once <= at_once,
+            outcome.mean_at_once <= inflight_limit,
             "{what}: {:.1} at once",
             outcome.mean_at_once
         );
     }
 }
 
-/// Some APIs refuse for the number of requests under way, whatever their rate.
+/// Some APIs limit the number of requests in flight, whatever their rate.
 #[test]
-fn stays_below_a_limit_of_the_requests_under_way() {
+fn stays_below_a_limit_on_requests_in_flight() {
     for (most, work, latency, jitter, gentle_start) in [
         (5, 0.05, 0.002, 0.0, true),
         (5, 0.05, 0.002, 0.3, true),
@@ -642,7 +648,7 @@ fn stays_below_a_limit_of_the_requests_under_way() {
             run: 300.0,
             options: SearchOptions {
                 gentle_start,
-                most_at_once: 32,
+                max_inflight: 32,
                 ..api.options
             },
             ..api

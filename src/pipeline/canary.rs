@@ -1,145 +1,169 @@
-//! The first few changes alone, read back and compared, before all others go.
+//! The canary: the first few updates go alone and are verified before all others go.
+//!
+//! ```text
+//!              the last canary row is right
+//!   Waiting ──────────────────────────────────► Passed    all others proceed
+//!      │
+//!      └── a canary row is wrong, or ends ────► Failed    no other row is sent
+//!          without a report
+//! ```
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-/// What a row that is about to be sent is told.
+/// What a row that is about to be sent may do.
 #[derive(Debug)]
-pub enum Pass<'c> {
-    /// Go; you are looked at: say by this whether you came out right.
-    Watched(Watch<'c>),
-    /// Go.
-    Free,
-    /// Do not go: one of the first was not right.
+pub(crate) enum Clearance<'c> {
+    /// Proceed as a canary, and report the result through the guard.
+    Canary(CanaryGuard<'c>),
+    /// Proceed.
+    Proceed,
+    /// Do not proceed: a canary row was wrong.
     Halt,
 }
 
-/// A row that is looked at. One that ends without a word, by a fault, did not come out right: nobody waits for it.
+/// The guard of a canary row. Dropped without a report, the row counts as wrong, so that nobody waits for it.
 #[derive(Debug)]
-pub struct Watch<'c> {
+pub(crate) struct CanaryGuard<'c> {
     canary: &'c Canary,
     is_right: bool,
 }
 
-impl Watch<'_> {
-    /// The row came out right, or did not.
-    pub fn judge(mut self, is_right: bool) {
+impl CanaryGuard<'_> {
+    /// Reports whether the row came out right.
+    pub(crate) fn report(mut self, is_right: bool) {
         self.is_right = is_right;
     }
 }
 
-impl Drop for Watch<'_> {
+impl Drop for CanaryGuard<'_> {
     fn drop(&mut self) {
-        self.canary.judge(self.is_right);
+        self.canary.record(self.is_right);
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Open,
-    Right,
-    Wrong,
+enum CanaryState {
+    Waiting,
+    Passed,
+    Failed,
 }
 
-/// Lets the first rows go and holds the others until those are judged.
 #[derive(Debug)]
-pub struct Canary {
-    /// Watched rows that may still go, and those that are not judged yet.
-    left: Mutex<(u32, u32)>,
-    verdict: watch::Sender<Verdict>,
+struct Remaining {
+    /// Canary rows that may still start.
+    to_start: u32,
+    /// Canary rows that have not reported yet.
+    to_report: u32,
+}
+
+/// Lets the first rows proceed, and holds the others until those have reported.
+#[derive(Debug)]
+pub(crate) struct Canary {
+    remaining: Mutex<Remaining>,
+    state: watch::Sender<CanaryState>,
 }
 
 impl Canary {
-    /// Watches the first `count` rows; 0 watches none.
-    #[must_use]
-    pub fn new(count: u32) -> Self {
-        let verdict = if count == 0 {
-            Verdict::Right
+    /// Returns a canary of the first `count` rows. With 0, every row proceeds at once.
+    pub(crate) fn new(count: u32) -> Self {
+        let state = if count == 0 {
+            CanaryState::Passed
         } else {
-            Verdict::Open
+            CanaryState::Waiting
         };
         Self {
-            left: Mutex::new((count, count)),
-            verdict: watch::Sender::new(verdict),
+            remaining: Mutex::new(Remaining {
+                to_start: count,
+                to_report: count,
+            }),
+            state: watch::Sender::new(state),
         }
     }
 
-    /// Waits until the row may go, or may not.
-    pub async fn pass(&self) -> Pass<'_> {
-        if *self.verdict.borrow() == Verdict::Open {
-            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-            if left.0 > 0 {
-                left.0 -= 1;
-                return Pass::Watched(Watch {
+    /// Waits until the row may proceed, or may not.
+    pub(crate) async fn clearance(&self) -> Clearance<'_> {
+        if *self.state.borrow() == CanaryState::Waiting {
+            let mut remaining = self.remaining();
+            if remaining.to_start > 0 {
+                remaining.to_start -= 1;
+                return Clearance::Canary(CanaryGuard {
                     canary: self,
                     is_right: false,
                 });
             }
         }
-        let mut verdict = self.verdict.subscribe();
-        match verdict
-            .wait_for(|verdict| *verdict != Verdict::Open)
+        let mut state = self.state.subscribe();
+        match state
+            .wait_for(|state| *state != CanaryState::Waiting)
             .await
             .as_deref()
         {
-            Ok(Verdict::Right) => Pass::Free,
-            _ => Pass::Halt,
+            Ok(CanaryState::Passed) => Clearance::Proceed,
+            _ => Clearance::Halt,
         }
     }
 
-    fn judge(&self, right: bool) {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        left.1 = left.1.saturating_sub(1);
-        if !right {
-            self.verdict.send_replace(Verdict::Wrong);
-        } else if left.1 == 0 {
-            self.verdict.send_if_modified(|verdict| {
-                let open = *verdict == Verdict::Open;
-                if open {
-                    *verdict = Verdict::Right;
+    fn record(&self, is_right: bool) {
+        let mut remaining = self.remaining();
+        remaining.to_report = remaining.to_report.saturating_sub(1);
+        if !is_right {
+            self.state.send_replace(CanaryState::Failed);
+        } else if remaining.to_report == 0 {
+            self.state.send_if_modified(|state| {
+                let is_waiting = *state == CanaryState::Waiting;
+                if is_waiting {
+                    *state = CanaryState::Passed;
                 }
-                open
+                is_waiting
             });
         }
+    }
+
+    fn remaining(&self) -> std::sync::MutexGuard<'_, Remaining> {
+        self.remaining
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use futures::FutureExt;
 
-    async fn watched(canary: &Canary) -> Watch<'_> {
-        match canary.pass().await {
-            Pass::Watched(watch) => watch,
+    use super::*;
+
+    async fn guard(canary: &Canary) -> CanaryGuard<'_> {
+        match canary.clearance().await {
+            Clearance::Canary(guard) => guard,
             other => panic!("{other:?}"),
         }
     }
 
     #[tokio::test]
-    async fn the_others_wait_for_the_first() {
+    async fn others_wait_for_all_canary_rows() {
         let canary = Canary::new(2);
-        let (one, two) = (watched(&canary).await, watched(&canary).await);
-        assert!(canary.pass().now_or_never().is_none());
-        one.judge(true);
-        assert!(canary.pass().now_or_never().is_none());
-        two.judge(true);
-        assert!(matches!(canary.pass().await, Pass::Free));
-        assert!(matches!(Canary::new(0).pass().await, Pass::Free));
+        let (one, two) = (guard(&canary).await, guard(&canary).await);
+        assert!(canary.clearance().now_or_never().is_none());
+        one.report(true);
+        assert!(canary.clearance().now_or_never().is_none());
+        two.report(true);
+        assert!(matches!(canary.clearance().await, Clearance::Proceed));
+        let none = Canary::new(0);
+        assert!(matches!(none.clearance().await, Clearance::Proceed));
     }
 
     #[tokio::test]
-    async fn one_that_is_wrong_or_ends_without_a_word_halts_the_others() {
+    async fn a_wrong_or_silent_canary_row_halts_the_others() {
         let canary = Canary::new(2);
-        let (one, two) = (watched(&canary).await, watched(&canary).await);
-        one.judge(false);
-        two.judge(true);
-        assert!(matches!(canary.pass().await, Pass::Halt));
+        let (one, two) = (guard(&canary).await, guard(&canary).await);
+        one.report(false);
+        two.report(true);
+        assert!(matches!(canary.clearance().await, Clearance::Halt));
 
         let canary = Canary::new(1);
-        drop(watched(&canary).await);
-        assert!(matches!(canary.pass().await, Pass::Halt));
+        drop(guard(&canary).await);
+        assert!(matches!(canary.clearance().await, Clearance::Halt));
     }
 }

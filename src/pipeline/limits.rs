@@ -3,22 +3,22 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::change::Outcome;
+use crate::model::Outcome;
 use crate::stop::{Stop, StopReason};
 
-/// A share counts from so many rows on: one failure among the first ten is no tenth of the file.
+/// A share counts from this many rows on, because one failure among the first ten rows says little about the file.
 const ROWS_FOR_SHARE: u64 = 100;
 
-/// A number, or a share of the rows.
+/// A limit that is given as a number, or as a share of the rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Limit {
-    /// So many.
+pub(crate) enum Threshold {
+    /// A number.
     Count(u64),
-    /// So many percent.
+    /// A share of the rows, in percent.
     Percent(f64),
 }
 
-impl std::str::FromStr for Limit {
+impl std::str::FromStr for Threshold {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -36,20 +36,27 @@ impl std::str::FromStr for Limit {
     }
 }
 
+impl std::fmt::Display for Threshold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
 #[expect(
     clippy::cast_precision_loss,
     reason = "rows and their shares need no more than 52 bits"
 )]
-impl Limit {
-    /// Whether `count` among `rows` is more than the limit.
-    #[must_use]
-    pub fn is_exceeded(self, count: u64, rows: u64) -> bool {
+impl Threshold {
+    /// Returns whether `count` among `rows` is more than the limit.
+    pub(crate) fn is_exceeded(self, count: u64, rows: u64) -> bool {
         count as f64 > self.among(rows)
     }
 
-    /// Whether `count` among `rows` is as much as the limit, and not nothing.
-    #[must_use]
-    pub fn is_reached(self, count: u64, rows: u64) -> bool {
+    /// Returns whether `count` among `rows` reaches the limit. 0 never does.
+    pub(crate) fn is_reached(self, count: u64, rows: u64) -> bool {
         count > 0 && count as f64 >= self.among(rows)
     }
 
@@ -63,18 +70,21 @@ impl Limit {
 
 /// Counts failures and stops the run at the limit.
 #[derive(Debug)]
-pub struct Limits {
+pub(crate) struct FailureLimits {
     abort_on_update_fail: bool,
-    max_failures: Option<Limit>,
+    max_failures: Option<Threshold>,
     rows: AtomicU64,
     failures: AtomicU64,
     stop: Arc<Stop>,
 }
 
-impl Limits {
-    /// With these limits, stops `stop`.
-    #[must_use]
-    pub fn new(abort_on_update_fail: bool, max_failures: Option<Limit>, stop: Arc<Stop>) -> Self {
+impl FailureLimits {
+    /// Returns limits that raise `stop` when they are reached.
+    pub(crate) fn new(
+        abort_on_update_fail: bool,
+        max_failures: Option<Threshold>,
+        stop: Arc<Stop>,
+    ) -> Self {
         Self {
             abort_on_update_fail,
             max_failures,
@@ -84,15 +94,16 @@ impl Limits {
         }
     }
 
-    /// A row has ended. An invalid row is not counted: it was known before, and `--strict` is there for it.
-    pub fn note(&self, outcome: Outcome) {
+    /// Counts the outcome of a row, and stops the run if a limit is reached. Invalid rows do not count: they were
+    /// known before the run, and `--strict` is there for them.
+    pub(crate) fn record(&self, outcome: Outcome) {
         let rows = self.rows.fetch_add(1, Ordering::Relaxed) + 1;
         let update_failed = matches!(outcome, Outcome::Failed | Outcome::Unknown);
         let failed = update_failed || matches!(outcome, Outcome::NotFound | Outcome::Conflict);
         let failures =
             self.failures.fetch_add(failed.into(), Ordering::Relaxed) + u64::from(failed);
-        // Looked at after each row: the failures may all stand before the hundredth.
-        let counts = |limit| matches!(limit, Limit::Count(_)) || rows >= ROWS_FOR_SHARE;
+        // This is checked after each row, because all failures may come before the hundredth row.
+        let counts = |limit| matches!(limit, Threshold::Count(_)) || rows >= ROWS_FOR_SHARE;
         let too_many = self
             .max_failures
             .is_some_and(|limit| counts(limit) && limit.is_reached(failures, rows));
@@ -108,19 +119,19 @@ mod tests {
 
     fn stopped_after(limit: &str, outcomes: impl IntoIterator<Item = Outcome>) -> Option<usize> {
         let stop = Arc::new(Stop::default());
-        let limits = Limits::new(
+        let limits = FailureLimits::new(
             false,
             Some(limit.parse().expect("a limit")),
             Arc::clone(&stop),
         );
         outcomes.into_iter().position(|outcome| {
-            limits.note(outcome);
+            limits.record(outcome);
             stop.is_raised()
         })
     }
 
     #[test]
-    fn a_count_stops_at_it_and_a_share_from_a_hundred_rows_on() {
+    fn a_count_stops_at_once_and_a_share_after_100_rows() {
         use Outcome::{Failed, Invalid, NotFound, Updated};
         assert_eq!(
             stopped_after("2", [Failed, Updated, Invalid, NotFound]),
@@ -142,9 +153,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_limit_is_refused() {
+    fn bad_thresholds_are_refused() {
         for bad in ["", "x", "-1", "101%", "%", "1.5"] {
-            assert!(bad.parse::<Limit>().is_err(), "{bad}");
+            assert!(bad.parse::<Threshold>().is_err(), "{bad}");
         }
     }
 }

@@ -1,133 +1,111 @@
-//! Reads the rows once more, now to send them, and puts them into a bounded channel.
+//! Reads the rows a second time, now to send them, and puts them into a bounded channel.
 //!
-//! Rows whose member takes an email that another gives up come after that one's rows, wherever they stand: their
-//! places are kept while the file is read, and they are read again in the order of their depth.
+//! A row whose member takes an email that another member gives up must come after that member's rows, wherever it
+//! stands in the file. Such rows are set aside while the file is read, and are read again in the order of their depth
+//! (see [`crate::input::relations`]).
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::rules::Rules;
-use super::{Events, Job};
-use crate::change::{Outcome, fold};
-use crate::event::{Before, Event, Finished};
-use crate::input::{BadRow, Entry, InputError, Place, Preflight, Row, Rows};
+use super::{Events, RowTask};
+use crate::event::{Event, ResumeState};
+use crate::input::{BadRow, Entry, InputError, Preflight, Row, RowPosition, Rows};
+use crate::model::{Outcome, RowOutcome, fold};
 use crate::stop::Stop;
 
-/// Reads rows and sends them on.
+/// Reads rows and sends them to the scheduler.
 #[derive(Debug)]
-pub struct Producer {
-    /// What the whole file said.
+pub(crate) struct Producer {
+    /// What the first pass over the file found.
     pub preflight: Arc<Preflight>,
-    /// What rows must keep to.
-    pub rules: Arc<Rules>,
-    /// What earlier pieces of the run did.
-    pub before: Before,
-    /// Where rows that can't be sent are told.
+    /// What earlier sessions of the run did.
+    pub resume: ResumeState,
+    /// Where rows that can't be read are reported.
     pub events: Events,
-    /// Ends it early.
+    /// Ends the run early.
     pub stop: Arc<Stop>,
 }
 
+/// Whether to go on with the next row.
+enum Flow {
+    Continue,
+    Stop,
+}
+
 impl Producer {
-    /// Sends all rows on, or as many as go before the run stops.
+    /// Sends all rows, or as many as it can before the run stops.
     ///
     /// # Errors
-    /// If the input, which was read before, can't be read any more.
-    pub async fn run(self, mut rows: Rows, jobs: mpsc::Sender<Job>) -> Result<(), InputError> {
-        let mut deferred: Vec<(u32, Place)> = Vec::new();
-        while let Some((place, entry)) = rows.next_entry()? {
-            if self.before.is_done(place.number) {
+    /// If the input, which was read before, can't be read any more or holds other rows.
+    pub(crate) async fn run(
+        self,
+        mut rows: Rows,
+        tasks: mpsc::Sender<RowTask>,
+    ) -> Result<(), InputError> {
+        let mut deferred: Vec<(u32, RowPosition)> = Vec::new();
+        while let Some((position, entry)) = rows.next_entry()? {
+            if self.resume.is_done(position.number) {
                 continue;
             }
             if self.preflight.relations.has_depths()
                 && let Entry::Row(row) = &entry
-                && let Some(key) = self.preflight.names.find(&row.key())
+                && let Some(key) = self.preflight.keys.find(&row.key())
                 && let depth = self.preflight.relations.depth(key)
                 && depth > 0
             {
-                deferred.push((depth, place));
+                deferred.push((depth, position));
                 continue;
             }
-            if !self.emit(entry, &jobs).await {
+            if let Flow::Stop = self.emit(entry, &tasks).await? {
                 return Ok(());
             }
         }
-        deferred.sort_by_key(|(depth, place)| (*depth, place.number));
-        for (_, place) in deferred {
-            let entry = rows.entry_at(place)?;
-            if !self.emit(entry, &jobs).await {
+        deferred.sort_by_key(|(depth, position)| (*depth, position.number));
+        for (_, position) in deferred {
+            let entry = rows.entry_at(position)?;
+            if let Flow::Stop = self.emit(entry, &tasks).await? {
                 return Ok(());
             }
         }
         Ok(())
     }
 
-    /// Sends one on; answers whether there is anybody to send to.
-    async fn emit(&self, entry: Entry, jobs: &mpsc::Sender<Job>) -> bool {
+    async fn emit(&self, entry: Entry, tasks: &mpsc::Sender<RowTask>) -> Result<Flow, InputError> {
         if self.stop.is_raised() {
-            return false;
+            return Ok(Flow::Stop);
         }
-        let row = match entry {
-            Entry::Bad(bad) => return self.invalid(bad).await,
-            Entry::Row(row) => row,
+        let is_sent = match entry {
+            Entry::Row(row) => tasks.send(self.task(row)?).await.is_ok(),
+            Entry::Bad(bad) => self.events.send(invalid(bad)).await.is_ok(),
         };
-        let problem = self
-            .preflight
-            .relations
-            .problems
-            .get(&row.number)
-            .cloned()
-            .or_else(|| self.rules.problem(&row));
-        if let Some(problem) = problem {
-            let Row {
-                number,
-                line,
-                email,
-                ..
-            } = row;
-            return self
-                .invalid(BadRow {
-                    number,
-                    line,
-                    email,
-                    problem,
-                })
-                .await;
-        }
-        // Every key was interned when the whole file was read.
-        let Some(key) = self.preflight.names.find(&row.key()) else {
-            return true;
-        };
+        Ok(if is_sent { Flow::Continue } else { Flow::Stop })
+    }
+
+    fn task(&self, row: Row) -> Result<RowTask, InputError> {
+        let keys = &self.preflight.keys;
+        // The first pass interned the key of every row.
+        let key = keys
+            .find(&row.key())
+            .ok_or(InputError::Changed { line: row.line })?;
         let waits_for = row
             .new_email()
-            .and_then(|email| self.preflight.names.find(&fold(&email)))
+            .and_then(|email| keys.find(&fold(&email)))
             .and_then(|email| self.preflight.relations.holder(key, email));
-        let prior = self.before.intents.get(&row.number).cloned();
-        jobs.send(Job {
+        let prior = self.resume.intents.get(&row.number).cloned();
+        Ok(RowTask {
             row,
             key,
             waits_for,
             prior,
         })
-        .await
-        .is_ok()
     }
+}
 
-    async fn invalid(&self, bad: BadRow) -> bool {
-        let finished = Finished {
-            row: bad.number,
-            line: bad.line,
-            email: bad.email,
-            member_id: None,
-            outcome: Outcome::Invalid,
-            status: None,
-            attempts: 0,
-            changes: Arc::default(),
-            recorded: false,
-            partly: false,
-            message: Some(bad.problem),
-        };
-        self.events.send(Event::Finished(finished)).await.is_ok()
+fn invalid(bad: BadRow) -> Event {
+    Event::Finished {
+        line: bad.line,
+        email: bad.email,
+        outcome: RowOutcome::new(bad.number, Outcome::Invalid, Some(bad.problem)),
     }
 }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use hashbrown::HashMap;
+use std::collections::HashMap;
 use tokio::sync::mpsc;
 use tracing::Instrument;
 
-use super::Job;
+use super::RowTask;
 use super::worker::Worker;
-use crate::input::NameId;
+use crate::input::KeyId;
 
 /// At most so many rows wait for another row; then none is taken until one has ended. A file with all rows of a
 /// member together would be read into memory without it. Nobody starves: a row waits only for rows that were taken
@@ -24,47 +24,47 @@ const MOST_WAITING: usize = 1024;
 #[derive(Debug, Default)]
 struct Active {
     /// Its further rows.
-    queue: VecDeque<Job>,
+    queue: VecDeque<RowTask>,
     /// Rows of other members that take its email.
-    waiters: Vec<Job>,
+    waiters: Vec<RowTask>,
 }
 
 /// Which rows may go; knows nothing of what a row does.
 #[derive(Debug, Default)]
 struct Order {
-    active: HashMap<NameId, Active>,
+    active: HashMap<KeyId, Active>,
     waiting: usize,
 }
 
 impl Order {
     /// Takes a row in; it comes back if it may go at once.
-    fn admit(&mut self, job: Job) -> Option<Job> {
-        if let Some(active) = self.active.get_mut(&job.key) {
-            active.queue.push_back(job);
+    fn admit(&mut self, task: RowTask) -> Option<RowTask> {
+        if let Some(active) = self.active.get_mut(&task.key) {
+            active.queue.push_back(task);
             self.waiting += 1;
             return None;
         }
-        self.active.insert(job.key, Active::default());
-        self.start(job)
+        self.active.insert(task.key, Active::default());
+        self.start(task)
     }
 
     /// Lets a row of a member that is active already go, unless it waits for another member.
-    fn start(&mut self, job: Job) -> Option<Job> {
-        match job
+    fn start(&mut self, task: RowTask) -> Option<RowTask> {
+        match task
             .waits_for
             .and_then(|holder| self.active.get_mut(&holder))
         {
             Some(holder) => {
-                holder.waiters.push(job);
+                holder.waiters.push(task);
                 self.waiting += 1;
                 None
             }
-            None => Some(job),
+            None => Some(task),
         }
     }
 
     /// A row of this member has ended: the rows that may go now.
-    fn ended(&mut self, key: NameId, go: &mut VecDeque<Job>) {
+    fn ended(&mut self, key: KeyId, go: &mut VecDeque<RowTask>) {
         let Some(active) = self.active.get_mut(&key) else {
             return;
         };
@@ -83,23 +83,27 @@ impl Order {
 }
 
 /// Brings all rows to their outcomes, at most `concurrency` at once, until the channel is closed.
-pub async fn run(mut jobs: mpsc::Receiver<Job>, worker: Arc<Worker>, concurrency: usize) {
+pub(crate) async fn run(
+    mut tasks: mpsc::Receiver<RowTask>,
+    worker: Arc<Worker>,
+    concurrency: usize,
+) {
     let mut order = Order::default();
-    let mut go: VecDeque<Job> = VecDeque::new();
+    let mut go: VecDeque<RowTask> = VecDeque::new();
     let mut under_way = FuturesUnordered::new();
     let mut open = true;
     loop {
         while under_way.len() < concurrency
-            && let Some(job) = go.pop_front()
+            && let Some(task) = go.pop_front()
         {
-            under_way.push(one(Arc::clone(&worker), job));
+            under_way.push(one(Arc::clone(&worker), task));
         }
         let takes = open && under_way.len() < concurrency && order.waiting < MOST_WAITING;
         tokio::select! {
             biased;
             Some(key) = under_way.next() => order.ended(key, &mut go),
-            job = jobs.recv(), if takes => match job {
-                Some(job) => go.extend(order.admit(job)),
+            task = tasks.recv(), if takes => match task {
+                Some(task) => go.extend(order.admit(task)),
                 None => open = false,
             },
             else => break,
@@ -108,42 +112,42 @@ pub async fn run(mut jobs: mpsc::Receiver<Job>, worker: Arc<Worker>, concurrency
 }
 
 /// One row; a panic in it is its outcome and nobody else's.
-async fn one(worker: Arc<Worker>, job: Job) -> NameId {
+async fn one(worker: Arc<Worker>, task: RowTask) -> KeyId {
     // A span costs nothing unless somebody listens. No email in it: logs are kept by others.
-    let span = tracing::info_span!("row", row = job.row.number, line = job.row.line);
-    let work = worker.run(&job).instrument(span);
+    let span = tracing::info_span!("row", row = task.row.number, line = task.row.line);
+    let work = worker.run(&task).instrument(span);
     if AssertUnwindSafe(work).catch_unwind().await.is_err() {
-        worker.panicked(&job.row).await;
+        worker.report_panic(&task.row).await;
     }
-    job.key
+    task.key
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::Values;
-    use crate::input::{Ask, Names, Row};
+    use crate::input::{KeyTable, Row, RowRequest};
+    use crate::model::Values;
 
-    fn job(names: &mut Names, number: u32, member: &str, waits_for: Option<&str>) -> Job {
-        Job {
+    fn task(keys: &mut KeyTable, number: u32, member: &str, waits_for: Option<&str>) -> RowTask {
+        RowTask {
             row: Row {
                 number,
                 line: 0,
                 email: member.into(),
-                ask: Ask::Wanted(Values::default()),
+                request: RowRequest::Desired(Values::default()),
                 trimmed: 0,
             },
-            key: names.intern(member).expect("few names"),
-            waits_for: waits_for.and_then(|holder| names.intern(holder)),
+            key: keys.intern(member).expect("few keys"),
+            waits_for: waits_for.and_then(|holder| keys.intern(holder)),
             prior: None,
         }
     }
 
     #[test]
     fn one_row_a_member_in_order_and_takers_after_givers() {
-        let mut names = Names::default();
+        let mut keys = KeyTable::default();
         let mut order = Order::default();
-        let jobs = [
+        let tasks = [
             ("a", None),
             ("a", None),
             ("b", Some("a")),
@@ -152,13 +156,13 @@ mod tests {
         ];
         let mut started = Vec::new();
         let mut running = VecDeque::new();
-        for (number, (member, waits_for)) in (1..).zip(jobs) {
-            running.extend(order.admit(job(&mut names, number, member, waits_for)));
+        for (number, (member, waits_for)) in (1..).zip(tasks) {
+            running.extend(order.admit(task(&mut keys, number, member, waits_for)));
         }
         assert_eq!(order.waiting, 3);
-        while let Some(job) = running.pop_front() {
-            started.push(job.row.number);
-            order.ended(job.key, &mut running);
+        while let Some(task) = running.pop_front() {
+            started.push(task.row.number);
+            order.ended(task.key, &mut running);
         }
         assert_eq!(started, [1, 5, 2, 3, 4]);
         assert_eq!(order.waiting, 0);

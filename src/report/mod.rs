@@ -1,16 +1,12 @@
-//! What the run tells: [`reporter`] is one task and the only writer; it records to the [`journal`], feeds the
-//! [`progress`] bar, and when all is done [`files`] makes of the journal, through the [`ledger`], what people read, with
-//! [`summary`].
+//! What people and scripts see of a run. While it runs, the [`reporter`] is one task and the only writer: it records
+//! to the journal and feeds the [`progress`] display. At its end, [`results`] makes the files from the history, and
+//! [`summary`] says what the run came to.
 //!
-//! Nothing here calls the API.
+//! Nothing here calls the API, or knows that there is one.
 
-pub mod files;
-pub mod journal;
-pub mod ledger;
-pub mod preview;
-pub mod progress;
-pub mod reporter;
-pub mod rundir;
-pub mod summary;
-
-pub use rundir::RunDir;
+pub(crate) mod preview;
+pub(crate) mod progress;
+pub(crate) mod reporter;
+pub(crate) mod results;
+pub(crate) mod summary;
+pub(crate) mod totals;

@@ -1,25 +1,38 @@
-//! The preview of a dry run: member by member, what is now and what would be. Short: the first fifty; all of them
-//! stand in results.csv.
+//! The preview of a dry run: for each member, the values now and the target values. It shows the first fifty rows;
+//! results.csv has all of them.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-use crate::change::Value;
-use crate::event::Finished;
-use crate::output::{Plain, count};
+use crate::model::{Change, Value};
+use crate::output::{Plain, Style, count};
 
-/// Members that are shown.
+/// The number of rows that are shown.
 const SHOWN: usize = 50;
 
-/// Collects what is to be shown.
+/// Collects the rows to show.
 #[derive(Debug, Default)]
-pub struct Preview {
-    shown: Vec<Finished>,
+pub(crate) struct Preview {
+    shown: Vec<PreviewRow>,
     all: u64,
 }
 
+/// A row that would be sent.
+#[derive(Clone, Debug)]
+pub(crate) struct PreviewRow {
+    /// The row's number.
+    pub row: u32,
+    /// The physical line on which it starts.
+    pub line: u64,
+    /// The member's email.
+    pub email: Box<str>,
+    /// The changes.
+    pub changes: Arc<[Change]>,
+}
+
 impl Preview {
-    /// A row that would be sent. The first ones of the file are kept, in whatever order they come.
-    pub fn add(&mut self, row: &Finished) {
+    /// Adds a row. The first rows of the file are kept, whatever the order in which they come.
+    pub(crate) fn add(&mut self, row: PreviewRow) {
         self.all += 1;
         if self.shown.len() == SHOWN {
             let Some(last) = self.shown.iter().map(|kept| kept.row).max() else {
@@ -30,17 +43,17 @@ impl Preview {
             }
             self.shown.retain(|kept| kept.row != last);
         }
-        self.shown.push(row.clone());
+        self.shown.push(row);
     }
 
-    /// The text.
-    #[must_use]
-    pub fn render(mut self, colour: bool) -> String {
-        let (red, green, bold, off) = if colour {
-            ("\u{1b}[31m", "\u{1b}[32m", "\u{1b}[1m", "\u{1b}[0m")
-        } else {
-            ("", "", "", "")
-        };
+    /// Returns the text.
+    pub(crate) fn render(mut self, colour: bool) -> String {
+        let Style {
+            red,
+            green,
+            bold,
+            off,
+        } = Style::new(colour);
         self.shown.sort_by_key(|row| row.row);
         let mut text = String::new();
         for row in &self.shown {
@@ -50,26 +63,22 @@ impl Preview {
                 Plain(&row.email),
                 row.line
             );
-            let visible = || {
-                row.changes
-                    .iter()
-                    .filter(|change| change.is_visible() || change.field.is_write_only())
-            };
-            let width = visible()
+            let shown = || row.changes.iter().filter(|change| change.is_shown());
+            let width = shown()
                 .map(|change| change.field.column().len())
                 .max()
                 .unwrap_or(0);
-            for change in visible() {
-                let shown = |value: &Value| match value {
+            for change in shown() {
+                let value = |value: &Value| match value {
                     Value::Text(text) => format!("\"{}\"", Plain(text)),
                     Value::Flag(flag) => flag.to_string(),
                 };
                 let column = change.field.column();
                 let _ = write!(text, "    {column:width$}  ");
                 if let Some(before) = &change.before {
-                    let _ = write!(text, "{red}{}{off} ", shown(before));
+                    let _ = write!(text, "{red}{}{off} ", value(before));
                 }
-                let _ = writeln!(text, "→ {green}{}{off}", shown(&change.after));
+                let _ = writeln!(text, "→ {green}{}{off}", value(&change.after));
             }
         }
         let more = self.all - self.shown.len() as u64;

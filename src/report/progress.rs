@@ -1,4 +1,4 @@
-//! The bar on a terminal, and a plain line now and then without one.
+//! The progress of a run: a bar on a terminal, and a plain line now and then without one.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -8,29 +8,29 @@ use tokio::time::Instant;
 
 use crate::output::{Output, count, grouped, span};
 
-/// Without a terminal, a line so often.
+/// Without a terminal, the time between two lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-/// The bar is drawn so often at most.
+/// How often the bar is drawn at most.
 const DRAWS_PER_SECOND: u8 = 10;
-/// The rows a second that are shown are those of about so many seconds.
+/// The rows per second are averaged over about this many seconds.
 const SMOOTHING: f64 = 5.0;
 
-/// What is shown beside the rows.
+/// The state of the requests, which is shown beside the rows.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Vitals {
-    /// Further tries.
+pub(crate) struct RateStatus {
+    /// The number of retries.
     pub retries: u64,
-    /// The rate in force, in requests a second.
+    /// The rate limit in force, in requests a second.
     pub rate: Option<f64>,
-    /// The requests that may be under way, if they are fewer than was asked for.
-    pub at_once: Option<usize>,
-    /// How long the API's pause still lasts.
+    /// The limit of requests in flight, if it is lower than the configured one.
+    pub inflight_limit: Option<usize>,
+    /// How long the pause that the API asked for still lasts.
     pub paused: Option<Duration>,
 }
 
-/// How a running job is shown.
+/// Shows the progress of a run.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct ProgressDisplay {
     bar: Option<ProgressBar>,
     lines: bool,
     output: Output,
@@ -44,16 +44,15 @@ pub struct Progress {
     rows_per_second: Option<f64>,
 }
 
-impl Progress {
-    /// Shows `total` rows: with a bar, with lines, or not at all.
-    #[must_use]
-    pub fn new(output: Output, total: u64, bar: bool, lines: bool) -> Self {
+impl ProgressDisplay {
+    /// Returns a display of `total` rows: with a bar, with lines, or with neither.
+    pub(crate) fn new(output: Output, total: u64, bar: bool, lines: bool) -> Self {
         let bar = bar.then(|| {
             let bar = ProgressBar::with_draw_target(
                 Some(total),
                 ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND),
             );
-            // The template is a constant, and the default is no worse than an end.
+            // The template is a constant. If it were wrong, the default style would do.
             if let Ok(style) =
                 ProgressStyle::with_template("{bar:24.green/dim} {percent:>3}% {msg}")
             {
@@ -78,21 +77,21 @@ impl Progress {
         }
     }
 
-    /// So many rows were done before.
-    pub const fn skip(&mut self, rows: u64) {
+    /// Sets the number of rows that earlier sessions have finished.
+    pub(crate) const fn skip(&mut self, rows: u64) {
         self.skipped = rows;
     }
 
-    /// A row has ended.
-    pub const fn row(&mut self, failed: bool) {
+    /// Counts a row that has ended.
+    pub(crate) const fn row(&mut self, failed: bool) {
         self.done += 1;
         if failed {
             self.failures += 1;
         }
     }
 
-    /// Time has passed.
-    pub fn tick(&mut self, vitals: &Vitals) {
+    /// Updates the display.
+    pub(crate) fn tick(&mut self, status: &RateStatus) {
         if self.bar.is_none() && !self.lines {
             return;
         }
@@ -100,14 +99,14 @@ impl Progress {
         self.measure(now);
         if let Some(bar) = &self.bar {
             bar.set_position(self.skipped + self.done);
-            bar.set_message(self.text(vitals));
+            bar.set_message(self.text(status));
         } else if now - self.last_line >= LINE_EVERY {
             self.last_line = now;
-            self.output.note(self.text(vitals));
+            self.output.note(self.text(status));
         }
     }
 
-    /// Rows a second, of the last few seconds more than of those before.
+    /// Averages the rows per second, with more weight on the last few seconds.
     #[expect(
         clippy::cast_precision_loss,
         reason = "a rate that is shown with one decimal"
@@ -130,7 +129,7 @@ impl Progress {
         clippy::cast_precision_loss,
         reason = "a time that is shown in seconds"
     )]
-    fn text(&self, vitals: &Vitals) -> String {
+    fn text(&self, status: &RateStatus) -> String {
         let mut text = format!(
             "{} of {}",
             grouped(self.skipped + self.done),
@@ -138,7 +137,7 @@ impl Progress {
         );
         if let Some(rate) = self.rows_per_second {
             let _ = write!(text, "  {rate:.0}/s");
-            // The whole run's speed tells better what is left than the last second's.
+            // The speed of the whole session predicts the rest better than that of the last second.
             let left = self.total.saturating_sub(self.skipped + self.done);
             let elapsed = self.began.elapsed().as_secs_f64();
             let speed = self.done as f64 / elapsed;
@@ -149,10 +148,10 @@ impl Progress {
         if self.failures > 0 {
             let _ = write!(text, "  {} failed", grouped(self.failures));
         }
-        if vitals.retries > 0 {
-            let _ = write!(text, "  {} retried", grouped(vitals.retries));
+        if status.retries > 0 {
+            let _ = write!(text, "  {} retried", grouped(status.retries));
         }
-        if let Some(paused) = vitals.paused {
+        if let Some(paused) = status.paused {
             let _ = write!(
                 text,
                 "  paused {} by the API",
@@ -160,17 +159,19 @@ impl Progress {
             );
             return text;
         }
-        let rate = vitals.rate.map(|rate| format!("{rate:.0} requests/s"));
-        let at_once = vitals.at_once.map(|number| format!("{number} at once"));
-        let most: Vec<String> = rate.into_iter().chain(at_once).collect();
+        let rate = status.rate.map(|rate| format!("{rate:.0} requests/s"));
+        let inflight = status
+            .inflight_limit
+            .map(|number| format!("{number} at once"));
+        let most: Vec<String> = rate.into_iter().chain(inflight).collect();
         if !most.is_empty() {
             let _ = write!(text, "  at most {}", most.join(", "));
         }
         text
     }
 
-    /// Takes the bar away.
-    pub fn finish(&self) {
+    /// Removes the bar.
+    pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

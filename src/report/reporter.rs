@@ -1,282 +1,307 @@
-//! The reporter: one task that hears what happens, records it, and shows it.
+//! The reporter: one task that receives the events of a run, records them in the journal, and shows them.
+//!
+//! ```text
+//!  events ──► batch ──► one write to the journal ──► intents released to their workers
+//!                │              │
+//!                ▼              └──► every 200 ms: sync to the disk (before a rename is released: at once)
+//!          bar, failures
+//! ```
 
+use std::fmt::Debug;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinHandle, yield_now};
+use tokio::task::{JoinHandle, spawn_blocking, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::files::describe;
-use super::journal::{Journal, Record, SYNC_EVERY, Sent};
-use super::preview::Preview;
-use super::progress::{Progress, Vitals};
-use crate::change::Outcome;
-use crate::event::{Event, Finished};
-use crate::gateway::Gateway;
+use super::preview::{Preview, PreviewRow};
+use super::progress::{ProgressDisplay, RateStatus};
+use crate::event::Event;
+use crate::model::{Change, Outcome, RowOutcome};
 use crate::output::{Output, Plain, shortened};
 use crate::stop::{Stop, StopReason};
+use crate::store::journal::{Journal, Record, RequestTotals, SYNC_EVERY};
 
-/// Failures that are shown as they happen.
+/// The number of failures that are shown as they happen.
 const FAILURES_SHOWN: u64 = 20;
-/// Events taken at once: they are recorded in one write.
+/// The number of events that are recorded in one write.
 const BATCH: usize = 256;
-/// The bar's pulse; half of [`SYNC_EVERY`], so that a line is never older than that when it is synced.
+/// How often the display is updated. It is half of [`SYNC_EVERY`], so that no line is older than that when it is synced.
 const TICK: Duration = Duration::from_millis(100);
 
 /// What to show.
 #[derive(Clone, Copy, Debug)]
-pub struct ReporterOptions {
-    /// Every row's outcome.
+pub(crate) struct ReporterOptions {
+    /// Whether every row's outcome is shown.
     pub verbose: bool,
-    /// No failures as they happen.
+    /// Whether failures are not shown as they happen.
     pub quiet: bool,
 }
 
-/// Hears, records, shows.
+/// The state of the requests of this session. The reporter shows and records it, and never changes it.
+pub(crate) trait RequestMonitor: Debug + Send {
+    /// Returns the rate limit and the pause in force.
+    fn rate_status(&self) -> RateStatus;
+    /// Returns what this session has sent so far.
+    fn totals(&self) -> RequestTotals;
+}
+
+/// Records and shows what happens.
 #[derive(Debug)]
-pub struct Reporter {
+pub(crate) struct Reporter {
     /// The journal.
     pub journal: Journal,
-    /// The bar.
-    pub progress: Progress,
-    /// The dry run's preview.
+    /// The progress display.
+    pub progress: ProgressDisplay,
+    /// The preview of a dry run.
     pub preview: Preview,
-    /// Where to show.
+    /// Where lines are shown.
     pub output: Output,
     /// What to show.
     pub options: ReporterOptions,
-    /// What was sent, and how fast it may go: shown, never used.
-    pub gateway: Arc<Gateway>,
+    /// The state of the requests.
+    pub monitor: Box<dyn RequestMonitor>,
     /// Raised if something can't be recorded.
     pub stop: Arc<Stop>,
-    /// When this piece of the run began.
-    pub began: Instant,
 }
 
 /// Intents that are recorded.
 #[derive(Default)]
 struct Recorded {
-    /// Who waits to send them.
+    /// The workers that wait to send them.
     senders: Vec<oneshot::Sender<()>>,
     /// Whether any of them gives a member another email.
-    renames: bool,
+    has_rename: bool,
 }
 
-/// What is left when all is told.
+/// What the reporter leaves when the last event was recorded.
 #[derive(Debug)]
-pub struct Told {
-    /// The journal, whole.
+pub(crate) struct ReporterOutput {
+    /// The journal.
     pub journal: Journal,
-    /// The dry run's preview.
+    /// The preview of a dry run.
     pub preview: Preview,
-    /// What was sent, also if that could not be recorded.
-    pub sent: Sent,
+    /// What this session has sent, even if that could not be recorded.
+    pub totals: RequestTotals,
     /// Why something could not be recorded.
-    pub trouble: Option<std::io::Error>,
+    pub error: Option<io::Error>,
 }
 
-impl Told {
-    /// Of a run that was stopped before there was anything to tell but what was sent.
-    #[must_use]
-    pub fn nothing(mut journal: Journal, sent: Sent) -> Self {
-        let recorded = journal.add_now(&Record::Sent(sent.clone()));
+impl ReporterOutput {
+    /// Returns the output of a session that was stopped before its first row.
+    pub(crate) fn without_rows(mut journal: Journal, totals: RequestTotals) -> Self {
+        let recorded = journal.add_now(&Record::Totals(totals.clone()));
         Self {
             journal,
             preview: Preview::default(),
-            sent,
-            trouble: recorded.err(),
+            totals,
+            error: recorded.err(),
         }
     }
 }
 
+/// What changes while the reporter runs.
+#[derive(Default)]
+struct Progressing {
+    failures: u64,
+    error: Option<io::Error>,
+    syncing: Option<JoinHandle<io::Result<()>>>,
+}
+
 impl Reporter {
-    /// Works until nobody tells any more.
-    pub async fn run(mut self, mut events: mpsc::Receiver<Event>) -> Told {
+    /// Records and shows events until the channel is closed.
+    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>) -> ReporterOutput {
         let mut batch = Vec::with_capacity(BATCH);
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut syncing: Option<JoinHandle<std::io::Result<()>>> = None;
+        let mut state = Progressing::default();
         let mut last_sync = Instant::now();
-        let mut trouble: Option<std::io::Error> = None;
-        let mut failures = 0;
         loop {
             tokio::select! {
                 biased;
                 _ = ticks.tick() => {
                     self.tick();
-                    if let Some(task) = syncing.take_if(|task| task.is_finished())
-                        && let Ok(Err(error)) = task.await
-                    {
-                        self.give_up(&mut trouble, error);
-                    }
-                    if syncing.is_none()
-                        && trouble.is_none()
-                        && self.journal.is_dirty()
-                        && last_sync.elapsed() + TICK >= SYNC_EVERY
-                    {
-                        last_sync = Instant::now();
-                        match self.lines_to_sync() {
-                            // A sync may take long, and the rows go on meanwhile.
-                            Ok(Some(file)) => {
-                                syncing = Some(tokio::task::spawn_blocking(move || file.sync_data()));
-                            }
-                            Ok(None) => {}
-                            Err(error) => self.give_up(&mut trouble, error),
-                        }
-                    }
+                    self.sync_if_due(&mut state, &mut last_sync).await;
                 }
                 count = events.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
                         break;
                     }
-                    // Whoever else is ready goes first: what they tell is recorded in the same write.
+                    // Other tasks that are ready go first, so that their events are part of the same write.
                     yield_now().await;
                     while batch.len() < BATCH && let Ok(event) = events.try_recv() {
                         batch.push(event);
                     }
-                    let mut recorded = self.hear(&mut batch, &mut failures, &mut trouble);
-                    // After a power cut, a rename that nobody knows of would make its email another member's.
-                    if recorded.renames
-                        && let Some(file) = self.journal.to_sync()
-                        && let Ok(Err(error)) =
-                            tokio::task::spawn_blocking(move || file.sync_data()).await
-                    {
-                        recorded.senders.clear();
-                        self.give_up(&mut trouble, error);
-                    }
-                    for sender in recorded.senders {
-                        let _ = sender.send(());
-                    }
+                    let recorded = self.record(&mut batch, &mut state);
+                    self.release(recorded, &mut state).await;
                 }
             }
         }
-        if let Some(task) = syncing
+        self.finish(state).await
+    }
+
+    /// Syncs the journal to the disk if that is due and no sync is running.
+    async fn sync_if_due(&mut self, state: &mut Progressing, last_sync: &mut Instant) {
+        if let Some(task) = state.syncing.take_if(|task| task.is_finished())
             && let Ok(Err(error)) = task.await
         {
-            self.give_up(&mut trouble, error);
+            self.fail(state, error);
         }
-        let sent = self.sent();
-        if trouble.is_none()
-            && let Err(error) = self.journal.add_now(&Record::Sent(sent.clone()))
-        {
-            self.give_up(&mut trouble, error);
+        let is_due = state.syncing.is_none()
+            && state.error.is_none()
+            && self.journal.is_dirty()
+            && last_sync.elapsed() + TICK >= SYNC_EVERY;
+        if !is_due {
+            return;
         }
-        self.progress.finish();
-        if failures > FAILURES_SHOWN && !self.options.quiet && !self.options.verbose {
-            self.output.note(format_args!(
-                "… and {} more failures",
-                failures - FAILURES_SHOWN
-            ));
-        }
-        Told {
-            journal: self.journal,
-            preview: self.preview,
-            sent,
-            trouble,
+        *last_sync = Instant::now();
+        match self.write_totals() {
+            // A sync may take long, and the rows go on meanwhile.
+            Ok(Some(file)) => state.syncing = Some(spawn_blocking(move || file.sync_data())),
+            Ok(None) => {}
+            Err(error) => self.fail(state, error),
         }
     }
 
-    /// Records what was told in one write, shows it, and answers what may be sent.
-    fn hear(
-        &mut self,
-        batch: &mut Vec<Event>,
-        failures: &mut u64,
-        trouble: &mut Option<std::io::Error>,
-    ) -> Recorded {
+    /// Writes what was sent so far, so that the requests of a run that is killed are counted. Returns the file to sync.
+    fn write_totals(&mut self) -> io::Result<Option<Arc<std::fs::File>>> {
+        self.journal.add(&Record::Totals(self.monitor.totals()))?;
+        self.journal.write()?;
+        Ok(self.journal.take_dirty_file())
+    }
+
+    /// Records a batch of events in one write, shows them, and returns the intents that may be sent.
+    fn record(&mut self, batch: &mut Vec<Event>, state: &mut Progressing) -> Recorded {
         let mut recorded = Recorded::default();
         for event in batch.drain(..) {
             let record = match event {
                 Event::Intent(intent, sender) => {
                     recorded.senders.push(sender);
-                    recorded.renames |= intent.is_rename();
+                    recorded.has_rename |= intent.rename().is_some();
                     Some(Record::Intent(intent))
                 }
-                Event::Finished(finished) => {
-                    self.show(&finished, failures);
-                    Some(Record::from(finished))
+                Event::Finished {
+                    line,
+                    email,
+                    mut outcome,
+                } => {
+                    self.show(line, &email, &outcome, state);
+                    // The changes that were sent are in the intent already.
+                    if outcome.outcome != Outcome::WouldUpdate {
+                        outcome.changes = Arc::default();
+                    }
+                    Some(Record::Outcome(outcome))
                 }
                 Event::Abandoned { row, withdraws } => withdraws.then_some(Record::Abandoned(row)),
             };
-            if trouble.is_none()
+            if state.error.is_none()
                 && let Some(record) = record
                 && let Err(error) = self.journal.add(&record)
             {
-                self.give_up(trouble, error);
+                self.fail(state, error);
             }
         }
-        if trouble.is_none()
+        if state.error.is_none()
             && let Err(error) = self.journal.write()
         {
-            self.give_up(trouble, error);
+            self.fail(state, error);
         }
-        // What is not recorded is not sent: the senders are dropped.
-        if trouble.is_some() {
+        // Nothing is sent that is not recorded: the senders are dropped.
+        if state.error.is_some() {
             recorded = Recorded::default();
         }
         recorded
     }
 
-    /// The journal's file, with what was sent so far: a run that is killed has its requests counted.
-    fn lines_to_sync(&mut self) -> std::io::Result<Option<Arc<std::fs::File>>> {
-        self.journal.add(&Record::Sent(self.sent()))?;
-        self.journal.write()?;
-        Ok(self.journal.to_sync())
+    /// Lets the workers send what is recorded.
+    async fn release(&mut self, mut recorded: Recorded, state: &mut Progressing) {
+        // After a power cut, a rename that is not on the disk would make its old email name another member.
+        if recorded.has_rename
+            && let Some(file) = self.journal.take_dirty_file()
+            && let Ok(Err(error)) = spawn_blocking(move || file.sync_data()).await
+        {
+            recorded.senders.clear();
+            self.fail(state, error);
+        }
+        for sender in recorded.senders {
+            let _ = sender.send(());
+        }
     }
 
-    fn give_up(&self, trouble: &mut Option<std::io::Error>, error: std::io::Error) {
+    async fn finish(mut self, mut state: Progressing) -> ReporterOutput {
+        if let Some(task) = state.syncing.take()
+            && let Ok(Err(error)) = task.await
+        {
+            self.fail(&mut state, error);
+        }
+        let totals = self.monitor.totals();
+        if state.error.is_none()
+            && let Err(error) = self.journal.add_now(&Record::Totals(totals.clone()))
+        {
+            self.fail(&mut state, error);
+        }
+        self.progress.finish();
+        if state.failures > FAILURES_SHOWN && !self.options.quiet && !self.options.verbose {
+            let more = state.failures - FAILURES_SHOWN;
+            self.output.note(format_args!("… and {more} more failures"));
+        }
+        ReporterOutput {
+            journal: self.journal,
+            preview: self.preview,
+            totals,
+            error: state.error,
+        }
+    }
+
+    fn fail(&self, state: &mut Progressing, error: io::Error) {
         tracing::error!(%error, "the journal can't be written: the run stops");
         self.stop.raise(StopReason::Recording);
-        trouble.get_or_insert(error);
+        state.error.get_or_insert(error);
     }
 
     fn tick(&mut self) {
-        let pacer = self.gateway.pacer();
-        self.progress.tick(&Vitals {
-            retries: self.gateway.stats().retries(),
-            rate: pacer.rate(),
-            at_once: pacer.lowered_to(),
-            paused: pacer.paused_for(),
-        });
+        self.progress.tick(&self.monitor.rate_status());
         if self.output.is_closed() {
             self.stop.raise(StopReason::Hangup);
         }
     }
 
-    fn sent(&self) -> Sent {
-        Sent::of(self.gateway.stats(), self.began)
-    }
-
-    fn show(&mut self, row: &Finished, failures: &mut u64) {
-        let failed = !row.outcome.is_success();
-        self.progress.row(failed);
+    fn show(&mut self, line: u64, email: &str, row: &RowOutcome, state: &mut Progressing) {
+        let is_failed = !row.outcome.is_success();
+        self.progress.row(is_failed);
         if row.outcome == Outcome::WouldUpdate {
-            self.preview.add(row);
+            self.preview.add(PreviewRow {
+                row: row.row,
+                line,
+                email: email.into(),
+                changes: Arc::clone(&row.changes),
+            });
         }
-        if failed {
-            *failures += 1;
+        if is_failed {
+            state.failures += 1;
         }
-        let shown =
-            self.options.verbose || (failed && *failures <= FAILURES_SHOWN && !self.options.quiet);
-        if !shown {
+        let is_shown = self.options.verbose
+            || (is_failed && state.failures <= FAILURES_SHOWN && !self.options.quiet);
+        if !is_shown {
             return;
         }
         let mut changes = String::new();
         if self.options.verbose {
-            describe(&row.changes, &mut changes);
+            Change::describe_all(&row.changes, &mut changes);
         }
-        let message = row.message.as_deref().unwrap_or_default();
+        let message = row.message();
         let gap = if changes.is_empty() || message.is_empty() {
             ""
         } else {
             "; "
         };
-        let line = format!(
-            "{:13} line {}  {}  {changes}{gap}{message}",
+        let text = format!(
+            "{:13} line {line}  {}  {changes}{gap}{message}",
             row.outcome,
-            row.line,
-            shortened(&row.email)
+            shortened(email)
         );
-        self.output.note(Plain(line.trim_end()));
+        self.output.note(Plain(text.trim_end()));
     }
 }

@@ -1,4 +1,4 @@
-//! The end of a run: summary.json for machines, and a few lines that a person reads at a glance.
+//! The end of a run: summary.json for scripts, and a few lines for people.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,24 +7,24 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::RunDir;
-use super::files::Totals;
-use super::rundir::RunDirError;
-use crate::change::Outcome;
-use crate::output::{Plain, count, grouped, shortened, span};
+use super::totals::Totals;
+use crate::exit_code;
+use crate::model::Outcome;
+use crate::output::{Plain, Style, count, grouped, shell_quoted, shortened, span};
 use crate::stop::StopReason;
+use crate::store::{RunDir, RunDirError};
 
-/// Causes that are shown.
+/// The number of causes that are shown.
 const CAUSES_SHOWN: usize = 10;
 
 /// `summary.json`.
 #[derive(Clone, Debug, Serialize)]
-pub struct Summary {
-    /// Rows of the run.
+pub(crate) struct Summary {
+    /// The number of rows.
     pub rows: u64,
-    /// Rows by outcome, every name present.
+    /// Rows by outcome; every name is present.
     pub outcomes: BTreeMap<&'static str, u64>,
-    /// What was sent.
+    /// The requests.
     pub requests: Requests,
     /// Why the run ended.
     pub stop: String,
@@ -34,20 +34,20 @@ pub struct Summary {
     pub started_at: String,
     /// RFC 3339, UTC.
     pub finished_at: String,
-    /// The time of all pieces.
+    /// The time of all sessions.
     pub elapsed_seconds: f64,
-    /// The process' exit code.
+    /// The exit code of the process.
     pub exit_code: u8,
-    /// Where the run's files are.
+    /// The run directory.
     pub run_dir: String,
 }
 
-/// What was sent.
+/// The requests of a run.
 #[derive(Clone, Debug, Serialize)]
-pub struct Requests {
-    /// All requests, tokens and look-ups included.
+pub(crate) struct Requests {
+    /// All requests, including those for tokens and look-ups.
     pub total: u64,
-    /// Those that were a further try.
+    /// Those that were retries.
     pub retries: u64,
     /// How often each status was answered.
     pub by_status: BTreeMap<String, u64>,
@@ -55,50 +55,52 @@ pub struct Requests {
 
 /// The commands that may come next, as they are typed.
 #[derive(Clone, Debug)]
-pub struct Next {
-    /// Does a previewed run for real.
+pub(crate) struct NextCommands {
+    /// Does what a dry run previewed.
     pub for_real: String,
-    /// Runs failed.csv when it is mended.
-    pub mended: String,
-    /// Goes on with the run.
+    /// Runs failed.csv once it is corrected.
+    pub rerun_failed: String,
+    /// Tries failed rows again as they stand.
+    pub retry_failed: String,
+    /// Continues the run.
     pub resume: String,
-    /// Takes it back.
+    /// Undoes the run.
     pub undo: String,
 }
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug)]
-pub struct Ending<'a> {
+pub(crate) struct Ending<'a> {
     /// Why it ended early.
     pub stop: Option<StopReason>,
     /// Whether only reads were sent.
     pub dry_run: bool,
-    /// Whether it was on the embedded sandbox, which is gone.
-    pub embedded: bool,
+    /// Whether it used the embedded sandbox, which is gone.
+    pub is_embedded: bool,
     /// Why something could not be recorded or read.
-    pub trouble: Option<&'a str>,
+    pub error: Option<&'a str>,
     /// The commands that may come next.
-    pub next: &'a Next,
-    /// Cells that had white space around them.
+    pub next: &'a NextCommands,
+    /// The number of cells that had white space around their value.
     pub trimmed: u64,
 }
 
 impl Summary {
-    /// The summary of what `totals` count.
-    #[must_use]
-    pub fn new(totals: &Totals, ending: &Ending<'_>, dir: &Path) -> Self {
+    /// Returns the summary of these totals.
+    pub(crate) fn new(totals: &Totals, ending: &Ending<'_>, dir: &Path) -> Self {
         let exit_code = match ending.stop {
             Some(stop) => stop.exit_code(),
-            None => u8::from(totals.failures() > 0),
+            None if totals.failed() > 0 => exit_code::SOME_ROWS_FAILED,
+            None => exit_code::SUCCESS,
         };
-        // A dry run has its own word for an update; every other name is always there.
+        // Only a dry run has `would_update`; every other name is always present.
         let outcomes = Outcome::ALL
             .into_iter()
             .filter(|outcome| ending.dry_run || *outcome != Outcome::WouldUpdate)
             .map(|outcome| (outcome.name(), totals.of(outcome)))
             .collect();
         let by_status = totals
-            .sent
+            .requests
             .by_status
             .iter()
             .map(|(status, count)| (status.to_string(), *count))
@@ -107,8 +109,8 @@ impl Summary {
             rows: totals.rows,
             outcomes,
             requests: Requests {
-                total: totals.sent.requests,
-                retries: totals.sent.retries,
+                total: totals.requests.requests,
+                retries: totals.requests.retries,
                 by_status,
             },
             stop: ending.stop.map_or("completed", StopReason::name).to_owned(),
@@ -118,14 +120,14 @@ impl Summary {
                 .ended
                 .as_ref()
                 .map_or_else(now, |ended| ended.at.clone()),
-            elapsed_seconds: (totals.sent.seconds * 1000.0).round() / 1000.0,
+            elapsed_seconds: (totals.requests.seconds * 1000.0).round() / 1000.0,
             exit_code,
             run_dir: dir.display().to_string(),
         }
     }
 
-    /// Says how the run ended, where it is the journal that tells.
-    pub fn set_end(&mut self, stop: &str, exit_code: u8) {
+    /// Sets how the run ended, as its journal says.
+    pub(crate) fn set_end(&mut self, stop: &str, exit_code: u8) {
         stop.clone_into(&mut self.stop);
         self.exit_code = exit_code;
     }
@@ -134,41 +136,66 @@ impl Summary {
     ///
     /// # Errors
     /// If it can't be written.
-    pub fn write(&self, dir: &RunDir) -> Result<(), RunDirError> {
+    pub(crate) fn write(&self, dir: &RunDir) -> Result<(), RunDirError> {
         let mut file = dir.replace(&dir.summary())?;
         file.write_all(self.json().as_bytes())
             .map_err(|source| dir.error(source))?;
         file.commit()
     }
 
-    /// As one JSON document.
-    #[must_use]
-    pub fn json(&self) -> String {
-        // A struct of strings and numbers has a JSON form.
+    /// Returns the summary as one JSON document.
+    pub(crate) fn json(&self) -> String {
+        // A struct of strings and numbers always has a JSON form.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 
-    /// For a person.
-    #[must_use]
-    pub fn render(&self, totals: &Totals, ending: &Ending<'_>, colour: bool) -> String {
-        let (red, green, bold, off) = if colour {
-            ("\u{1b}[31m", "\u{1b}[32m", "\u{1b}[1m", "\u{1b}[0m")
-        } else {
-            ("", "", "", "")
-        };
-        let mut text = String::new();
+    /// Returns the summary for people.
+    pub(crate) fn render(&self, totals: &Totals, ending: &Ending<'_>, colour: bool) -> String {
+        let style = Style::new(colour);
+        let Style { red, bold, off, .. } = style;
+        let mut text = self.headline(totals, style);
+        outcomes(&mut text, totals, style);
+        failures(&mut text, totals, style);
+        if ending.trimmed > 0 {
+            let _ = writeln!(
+                text,
+                "\n{} had white space around the value; it was dropped.",
+                count(ending.trimmed, "cell")
+            );
+        }
+        if let Some(why) = why_stopped(ending) {
+            let _ = writeln!(text, "\n{red}{why}{off}");
+        }
+        let _ = writeln!(text, "\nFiles  {}", Plain(&self.run_dir));
+        if let Some(next) = self.next(totals, ending) {
+            let _ = writeln!(text, "Next   {next}");
+        }
+        if ending.dry_run {
+            let _ = writeln!(
+                text,
+                "\n{bold}Plan:{off} {}. Nothing was sent.",
+                preview_counts(
+                    totals.of(Outcome::WouldUpdate),
+                    totals.of(Outcome::Unchanged),
+                    totals.of(Outcome::Empty),
+                    totals.failed() - totals.of(Outcome::NotAttempted),
+                ),
+            );
+        }
+        text
+    }
+
+    /// `1,000 rows in 12 s, 83.3 rows/s; 1,004 requests, 2 of them retries`.
+    fn headline(&self, totals: &Totals, style: Style) -> String {
+        let Style { bold, off, .. } = style;
         let done = totals.rows - totals.of(Outcome::NotAttempted);
-        let seconds = totals.sent.seconds;
-        let _ = write!(
-            text,
-            "\n{bold}{}{off} in {}",
-            if done < totals.rows {
-                format!("{} of {}", grouped(done), count(totals.rows, "row"))
-            } else {
-                count(done, "row")
-            },
-            span(seconds)
-        );
+        let seconds = totals.requests.seconds;
+        let rows = if done < totals.rows {
+            format!("{} of {}", grouped(done), count(totals.rows, "row"))
+        } else {
+            count(done, "row")
+        };
+        let mut text = format!("\n{bold}{rows}{off} in {}", span(seconds));
         if seconds >= 1.0 {
             #[expect(
                 clippy::cast_precision_loss,
@@ -179,142 +206,130 @@ impl Summary {
         }
         let _ = write!(text, "; {}", count(self.requests.total, "request"));
         if self.requests.retries > 0 {
-            let _ = write!(
-                text,
-                ", {} of them a further try",
-                grouped(self.requests.retries)
-            );
+            let retries = grouped(self.requests.retries);
+            let _ = write!(text, ", {retries} of them retries");
         }
         text.push('\n');
-        let most = totals.outcomes.values().copied().max().unwrap_or(0);
-        let width = grouped(most).len();
-        for outcome in Outcome::ALL {
-            let rows = totals.of(outcome);
-            if rows > 0 {
-                let colour = if outcome.is_success() { green } else { red };
-                let _ = writeln!(
-                    text,
-                    "  {colour}{:13}{off}  {:>width$}",
-                    outcome.name(),
-                    grouped(rows)
-                );
-            }
-        }
-        let causes = totals.causes();
-        if !causes.is_empty() {
-            let _ = writeln!(text, "\n{bold}What went wrong{off}");
-            for cause in causes.iter().take(CAUSES_SHOWN) {
-                let _ = writeln!(
-                    text,
-                    "  {} × {}: {}",
-                    grouped(cause.rows),
-                    cause.outcome,
-                    Plain(&cause.message)
-                );
-                let gap = if cause.email.is_empty() { "" } else { ", " };
-                let _ = writeln!(
-                    text,
-                    "      e.g. line {}{gap}{}",
-                    cause.line,
-                    Plain(shortened(&cause.email))
-                );
-            }
-            if causes.len() > CAUSES_SHOWN {
-                let _ = writeln!(
-                    text,
-                    "  … and {} more, in failed.csv",
-                    count((causes.len() - CAUSES_SHOWN) as u64, "cause")
-                );
-            }
-        }
-        if ending.trimmed > 0 {
-            let _ = writeln!(
-                text,
-                "\n{} had white space around the value; it was dropped.",
-                count(ending.trimmed, "cell")
-            );
-        }
-        if let Some(why) = Self::why(ending) {
-            let _ = writeln!(text, "\n{red}{why}{off}");
-        }
-        let _ = writeln!(text, "\nFiles  {}", Plain(&self.run_dir));
-        if let Some(next) = self.next(totals, ending) {
-            let _ = writeln!(text, "Next   {next}");
-        }
-        if ending.dry_run {
-            let _ = writeln!(
-                text,
-                "\n{bold}Plan:{off} {} to change, {} as wanted already, {} not possible. Nothing was sent.",
-                grouped(totals.of(Outcome::WouldUpdate)),
-                grouped(totals.of(Outcome::Unchanged) + totals.of(Outcome::Empty)),
-                grouped(totals.failures() - totals.of(Outcome::NotAttempted)),
-            );
-        }
         text
     }
 
-    fn why(ending: &Ending<'_>) -> Option<String> {
-        let stopped = match ending.stop? {
-            StopReason::FailureLimit => "Stopped: too many failures.".to_owned(),
-            StopReason::Deadline => "Stopped: the deadline is reached.".to_owned(),
-            StopReason::SignIn => "Stopped: the credentials are no longer taken.".to_owned(),
-            StopReason::Recording => format!(
-                "Stopped: what happens can't be recorded ({}).",
-                ending.trouble.unwrap_or("see the log")
-            ),
-            StopReason::Hangup => "Stopped: the terminal is gone.".to_owned(),
-            StopReason::Interrupt => {
-                "Stopped by Ctrl-C, after what was under way had ended.".to_owned()
-            }
-            StopReason::Terminate => {
-                "Stopped by SIGTERM, after what was under way had ended.".to_owned()
-            }
-        };
-        Some(stopped)
-    }
-
     fn next(&self, totals: &Totals, ending: &Ending<'_>) -> Option<String> {
-        let dir = quoted(&self.run_dir);
-        if !ending.embedded && (totals.of(Outcome::NotAttempted) > 0 || ending.stop.is_some()) {
-            return Some(format!("to go on: {}", ending.next.resume));
+        let next = ending.next;
+        if !ending.is_embedded && (totals.of(Outcome::NotAttempted) > 0 || ending.stop.is_some()) {
+            return Some(format!("to continue: {}", next.resume));
         }
         if ending.dry_run {
             return (totals.of(Outcome::WouldUpdate) > 0 && ending.stop.is_none())
-                .then(|| format!("to do it: {}", ending.next.for_real));
+                .then(|| format!("to make these changes: {}", next.for_real));
         }
-        if ending.embedded {
+        if ending.is_embedded {
             return None;
         }
-        if totals.worth_another_try > 0 {
+        if totals.worth_retrying > 0 {
+            return Some(format!("to try failed rows again: {}", next.retry_failed));
+        }
+        if totals.failed() > 0 {
             return Some(format!(
-                "to try failed rows again: sigma-bulk resume --only-failed {dir}"
+                "correct {}, then: {}",
+                shell_quoted(&format!("{}/failed.csv", self.run_dir)),
+                next.rerun_failed
             ));
         }
-        if totals.failures() > 0 {
-            return Some(format!(
-                "mend {}, then: {}",
-                quoted(&format!("{}/failed.csv", self.run_dir)),
-                ending.next.mended
-            ));
-        }
-        (totals.of(Outcome::Updated) > 0).then(|| format!("to take it back: {}", ending.next.undo))
+        (totals.of(Outcome::Updated) > 0).then(|| format!("to undo: {}", next.undo))
     }
 }
 
-/// A word as a shell reads it.
-#[must_use]
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,~".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
+/// Returns the counts of a preview in one line. The question before a run and the end of a dry run show the same line.
+pub(crate) fn preview_counts(
+    to_change: u64,
+    unchanged: u64,
+    empty: u64,
+    not_possible: u64,
+) -> String {
+    let mut text = format!(
+        "{} to change, {} unchanged",
+        grouped(to_change),
+        grouped(unchanged)
+    );
+    if empty > 0 {
+        let _ = write!(text, ", {} empty", grouped(empty));
+    }
+    let _ = write!(text, ", {} not possible", grouped(not_possible));
+    text
+}
+
+fn outcomes(text: &mut String, totals: &Totals, style: Style) {
+    let most = totals.outcomes.values().copied().max().unwrap_or(0);
+    let width = grouped(most).len();
+    for outcome in Outcome::ALL {
+        let rows = totals.of(outcome);
+        if rows > 0 {
+            let colour = if outcome.is_success() {
+                style.green
+            } else {
+                style.red
+            };
+            let _ = writeln!(
+                text,
+                "  {colour}{:13}{}  {:>width$}",
+                outcome.name(),
+                style.off,
+                grouped(rows)
+            );
+        }
     }
 }
 
-/// The time, RFC 3339 in UTC, to the millisecond.
-#[must_use]
-pub fn now() -> String {
+fn failures(text: &mut String, totals: &Totals, style: Style) {
+    let groups = totals.failures();
+    if groups.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\n{}What went wrong{}", style.bold, style.off);
+    for group in groups.iter().take(CAUSES_SHOWN) {
+        let _ = writeln!(
+            text,
+            "  {} × {}: {}",
+            grouped(group.rows),
+            group.outcome,
+            Plain(&group.message)
+        );
+        let gap = if group.email.is_empty() { "" } else { ", " };
+        let _ = writeln!(
+            text,
+            "      e.g. line {}{gap}{}",
+            group.line,
+            Plain(shortened(&group.email))
+        );
+    }
+    if groups.len() > CAUSES_SHOWN {
+        let more = count((groups.len() - CAUSES_SHOWN) as u64, "cause");
+        let _ = writeln!(text, "  … and {more} more, in failed.csv");
+    }
+}
+
+fn why_stopped(ending: &Ending<'_>) -> Option<String> {
+    let why = match ending.stop? {
+        StopReason::FailureLimit => "Stopped: too many failures.".to_owned(),
+        StopReason::Deadline => "Stopped: the deadline is reached.".to_owned(),
+        StopReason::SignIn => "Stopped: the API no longer accepts the credentials.".to_owned(),
+        StopReason::Recording => format!(
+            "Stopped: results can't be recorded ({}).",
+            ending.error.unwrap_or("see the log")
+        ),
+        StopReason::Hangup => "Stopped: the terminal is gone.".to_owned(),
+        StopReason::Interrupt => {
+            "Stopped by Ctrl-C, after the requests in flight had ended.".to_owned()
+        }
+        StopReason::Terminate => {
+            "Stopped by SIGTERM, after the requests in flight had ended.".to_owned()
+        }
+    };
+    Some(why)
+}
+
+/// Returns the time, RFC 3339 in UTC, to the millisecond.
+pub(crate) fn now() -> String {
     jiff::Timestamp::now()
         .strftime("%Y-%m-%dT%H:%M:%S.%3fZ")
         .to_string()

@@ -1,17 +1,17 @@
-//! The sandbox of `--env sandbox`, within this process.
+//! The sandbox of `--env sandbox`, which runs inside this process.
 
 use std::io;
 
 use super::RunError;
 use crate::sandbox::{self, Sandbox};
 
-/// A sandbox on a thread of its own, so that it does not take the run's time.
-pub(super) struct Embedded {
+/// A sandbox on a thread of its own, so that it does not slow down the run.
+pub(super) struct EmbeddedSandbox {
     pub(super) url: String,
     _end: tokio::sync::oneshot::Sender<()>,
 }
 
-impl Embedded {
+impl EmbeddedSandbox {
     pub(super) fn start() -> Result<Self, RunError> {
         let (started, is_started) = std::sync::mpsc::channel();
         let (end, is_ended) = tokio::sync::oneshot::channel::<()>();

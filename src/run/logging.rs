@@ -1,4 +1,4 @@
-//! The log: who may write to it, where it goes, and nothing in it that a terminal would obey.
+//! The log: its level, its destination, and the escaping of control characters.
 
 use std::io::{self, Write};
 use std::sync::Mutex;
@@ -15,10 +15,10 @@ use crate::settings::{LogFormat, Settings};
 
 pub(super) fn init(settings: &Settings, output: &Output) -> Result<(), RunError> {
     let level: LevelFilter = settings.log_level.parse().unwrap_or(LevelFilter::WARN);
-    // Only this tool's own events: those of HTTP libraries hold URLs, and URLs hold emails.
+    // Only the events of this tool: those of HTTP libraries contain URLs, and URLs contain emails.
     let targets = Targets::new().with_target("sigma_bulk", level);
     let registry = tracing_subscriber::registry().with(targets);
-    // What a server says may stand in any field: its control characters could move the cursor or forge a line.
+    // Any field may contain text from a server, whose control characters could move the cursor or forge a line.
     let fields = debug_fn(|writer, field, value| {
         let value = format!("{value:?}");
         match field.name() {
@@ -72,7 +72,7 @@ pub(super) fn init(settings: &Settings, output: &Output) -> Result<(), RunError>
     Ok(())
 }
 
-/// JSON lines, whose writer escapes no more than JSON must. Each write is one whole event.
+/// Escapes what JSON itself does not. Each write is one whole event.
 struct JsonLines<W>(W);
 
 impl<W: Write> Write for JsonLines<W> {

@@ -1,41 +1,58 @@
-//! The composition root: [`command`] makes of the command line a job, and brings it to its end.
+//! The composition root: one file for each command, and the parts that commands share. [`main`] parses the command line,
+//! runs the command, and returns the exit code.
+//!
+//! ```text
+//!  update ┐
+//!  undo   ├─► prepared ─► session ─► (signals, sign_in, preparation, pipeline, reporter) ─► finish ─► next_commands
+//!  apply  │   run          one session of the run, from its first request to its summary
+//!  resume ┘
+//! ```
+
+mod apply;
+mod embedded;
+mod finish;
+mod logging;
+mod next_commands;
+mod plan_file;
+mod preparation;
+mod prepared;
+mod report;
+mod resume;
+mod serve;
+mod session;
+mod sign_in;
+mod signals;
+mod strict;
+mod undo;
+mod update;
 
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
+use crate::exit_code;
+use crate::guide;
 use crate::input::InputError;
-use crate::lock::LockError;
-use crate::output::{Output, count};
-use crate::report::ledger::FilesError;
-use crate::report::rundir::RunDirError;
-use crate::sandbox::{self, Sandbox};
-use crate::settings::{Layer, Settings, SettingsError};
+use crate::output::{Lines, Output};
+use crate::sandbox::SandboxError;
+use crate::settings::{CommandName, Layer, Settings, SettingsError, first_refused};
 use crate::sigma::client::ClientError;
-use crate::sigma::hosts;
+use crate::sigma::hosts::{self, Environment, HostError};
+use crate::store::lock::LockError;
+use crate::store::{HistoryError, RunDirError};
 
-mod embedded;
-mod execute;
-mod finish;
-mod jobs;
-mod logging;
-mod prepare;
-mod signals;
-
-use execute::execute;
-
-/// What stands for the base URL of a run on the embedded sandbox, which ends with it.
+/// What stands in a journal for the base URL of the embedded sandbox, which ends with the run.
 const EMBEDDED: &str = "sandbox";
 
-/// The run can't begin, or can't be brought to its end.
+/// A command can't start, or can't be completed.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
-pub enum RunError {
+enum RunError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]
-    Host(#[from] hosts::HostError),
+    Host(#[from] HostError),
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
@@ -43,9 +60,9 @@ pub enum RunError {
     #[error(transparent)]
     Dir(#[from] RunDirError),
     #[error(transparent)]
-    Files(#[from] FilesError),
+    History(#[from] HistoryError),
     #[error(transparent)]
-    Sandbox(#[from] sandbox::SandboxError),
+    Sandbox(#[from] SandboxError),
     #[error("{0}")]
     Refused(String),
     #[error("could not sign in at {host}: {why}")]
@@ -57,134 +74,142 @@ pub enum RunError {
     #[error("{0}")]
     Recording(String),
     #[error("the runtime can't be started: {0}")]
-    Runtime(io::Error),
+    Runtime(#[source] io::Error),
 }
 
 impl RunError {
-    /// The process' exit code.
-    #[must_use]
-    pub const fn exit_code(&self) -> u8 {
+    const fn exit_code(&self) -> u8 {
         match self {
-            Self::SignIn { .. } | Self::Api(_) => 3,
-            Self::Recording(_) | Self::Files(_) => 4,
-            Self::Lock(LockError::Held { .. }) => 5,
-            _ => 2,
+            Self::SignIn { .. } | Self::Api(_) => exit_code::API,
+            Self::Recording(_) | Self::History(_) => exit_code::STOPPED,
+            Self::Lock(LockError::Held { .. }) => exit_code::LOCKED,
+            _ => exit_code::USAGE,
         }
     }
 }
 
-/// Does what the command line says, and answers the exit code.
-///
-/// # Errors
-/// If it can't be done; nothing was sent then, unless the error is of recording.
-pub fn command(cli: &Cli, args: &[OsString], output: &Output) -> Result<u8, RunError> {
+/// What all commands have in common.
+struct Context {
+    command: CommandName,
+    /// The settings that the flags give.
+    flags: Layer,
+    /// `--config` and `--profile`.
+    config: Option<PathBuf>,
+    profile: Option<String>,
+    output: Output,
+}
+
+/// Runs the command line, the program's name first, and returns the exit code.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::parse_from_words(args) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let output = Output::default();
+    match run(cli, &output) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            output.note(format_args!("error: {}", Lines(&error)));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli, output: &Output) -> Result<u8, RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(RunError::Runtime)?;
-    if let Command::Sandbox(args) = &cli.command {
-        return runtime.block_on(serve_sandbox(args, output));
-    }
-    let flags = cli.command.layer();
-    let on_argv = flags.client_secret.is_some();
-    let context = Context {
-        flags: flags.clone(),
-        output: output.clone(),
-        args: args.to_vec(),
+    let Some((command, flags)) = cli.command.layer() else {
+        return match &cli.command {
+            Command::Sandbox(args) => runtime.block_on(serve::serve(args, output)),
+            Command::Guide { topic } => {
+                let text = topic.map_or_else(guide::index, |topic| topic.text().into_owned());
+                output.print(text).map_err(|error| {
+                    RunError::Recording(format!("the guide can't be printed: {error}"))
+                })?;
+                Ok(exit_code::SUCCESS)
+            }
+            _ => Ok(exit_code::SUCCESS),
+        };
     };
-    let environment = Layer::from_environment(|name| std::env::var(name).ok())?;
-    let redirect = redirect(&flags, &environment);
-    let mut layers = flags.over(environment).over(file_layer(cli)?);
-    if redirect.is_some() {
-        layers.base_url.clone_from(&redirect);
+    if let Some(flag) = first_refused(&flags, command) {
+        return Err(refused_flag(&flag, command));
     }
-    let mut settings = Settings::from_layers(layers)?;
-    logging::init(&settings, output)?;
-    if let Some(url) = redirect {
-        let url = hosts::without_user(&url);
-        tracing::warn!(%url, "SIGMA_BULK_BASE_URL goes over --env and --cloud");
-    }
-    if on_argv {
-        tracing::warn!(
-            "--client-secret can be seen by everybody on this machine: set SIGMA_CLIENT_SECRET instead"
-        );
-    }
-    // Whether a run that is resumed is a dry run, its journal tells.
-    if let Some(path) = &settings.save_plan
-        && !matches!(cli.command, Command::Resume { .. })
-    {
-        jobs::check_plan_path(path, settings.dry_run)?;
-    }
-    let job = match &cli.command {
-        Command::Update { .. } => jobs::update(&settings)?,
+    let context = Context {
+        command,
+        flags,
+        config: cli.config,
+        profile: cli.profile,
+        output: output.clone(),
+    };
+    let mut settings = settings(&context)?;
+    let prepared = match &cli.command {
+        Command::Update { .. } => update::prepare(&settings)?,
         Command::Resume {
             dir, only_failed, ..
-        } => jobs::resume(&context, &mut settings, dir, *only_failed)?,
-        Command::Undo { dir, .. } => jobs::undo(&context, &mut settings, dir)?,
-        Command::Apply { plan, .. } => jobs::apply(&context, &mut settings, plan)?,
-        Command::Report { dir, .. } => return finish::report(&context, &settings, dir),
-        Command::Sandbox(_) => return Ok(0),
+        } => resume::prepare(&context, &mut settings, dir, *only_failed)?,
+        Command::Undo { dir, .. } => undo::prepare(&context, &mut settings, dir)?,
+        Command::Apply { plan, .. } => apply::prepare(&context, &mut settings, plan)?,
+        Command::Report { dir, .. } => return report::report(&context, &settings, dir),
+        Command::Guide { .. } | Command::Sandbox(_) => return Ok(exit_code::SUCCESS),
     };
-    let code = runtime.block_on(execute(&context, settings, job));
-    // A sync of the journal that hangs must not hold up the end.
+    let code = runtime.block_on(session::run(&context, settings, prepared));
+    // A sync of the journal that hangs must not delay the end.
     runtime.shutdown_background();
     code
 }
 
-/// The base URL of the environment, if it goes over the flags' cloud. The sample script's command line always names
-/// `--env` and `--cloud`: this is how it reaches another address unchanged. Whoever asks for another environment than
-/// production gets it.
+fn refused_flag(flag: &str, command: CommandName) -> RunError {
+    RunError::Refused(match command {
+        CommandName::Resume => {
+            format!("--{flag} can't be changed on a resume: the run keeps its own")
+        }
+        _ => format!(
+            "--{flag} is a flag of update: {} has its input already",
+            command.name()
+        ),
+    })
+}
+
+/// Merges all layers, and starts the log.
+fn settings(context: &Context) -> Result<Settings, RunError> {
+    let flags = context.flags.clone();
+    let has_secret_flag = flags.client_secret.is_some();
+    let environment = Layer::from_environment(|name| std::env::var(name).ok())?;
+    let file = Layer::from_usual_file(context.config.as_deref(), context.profile.as_deref())?;
+    let redirect = redirect(&flags, &environment);
+    let mut layers = flags.over(environment).over(file);
+    if redirect.is_some() {
+        layers.base_url.clone_from(&redirect);
+    }
+    let settings = Settings::from_layers(layers)?;
+    logging::init(&settings, &context.output)?;
+    if let Some(url) = redirect {
+        let url = hosts::without_user(&url);
+        tracing::warn!(%url, "SIGMA_BULK_BASE_URL overrides --env and --cloud");
+    }
+    if has_secret_flag {
+        tracing::warn!(
+            "every user of this machine can see --client-secret: set SIGMA_CLIENT_SECRET instead"
+        );
+    }
+    // Only the journal of a run that is resumed says whether it is a dry run.
+    if let Some(path) = &settings.save_plan
+        && context.command != CommandName::Resume
+    {
+        plan_file::check_path(path, settings.dry_run)?;
+    }
+    Ok(settings)
+}
+
+/// Returns the base URL of the environment if it overrides the flags. The sample script's command line always names
+/// `--env` and `--cloud`, and this is how it reaches another address unchanged. Another environment than production is
+/// not redirected.
 fn redirect(flags: &Layer, environment: &Layer) -> Option<String> {
-    let names_it = flags.cloud.is_some() || flags.env.is_some();
-    let is_usual = matches!(flags.env, None | Some(hosts::Environment::Production));
-    (names_it && is_usual && flags.base_url.is_none())
+    let names_host = flags.cloud.is_some() || flags.env.is_some();
+    let is_production = matches!(flags.env, None | Some(Environment::Production));
+    (names_host && is_production && flags.base_url.is_none())
         .then(|| environment.base_url.clone())
         .flatten()
-}
-
-fn file_layer(cli: &Cli) -> Result<Layer, SettingsError> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let profile = cli
-        .profile
-        .clone()
-        .or_else(|| variable("SIGMA_BULK_PROFILE").map(|name| name.to_string_lossy().into_owned()));
-    let given = cli
-        .config
-        .clone()
-        .or_else(|| variable("SIGMA_BULK_CONFIG").map(PathBuf::from));
-    let usual = || {
-        let home = variable("XDG_CONFIG_HOME")
-            .map(PathBuf::from)
-            .or_else(|| std::env::home_dir().map(|home| home.join(".config")))?;
-        Some(home.join("sigma-bulk/config.toml")).filter(|path| path.is_file())
-    };
-    match given.or_else(usual) {
-        Some(path) => Layer::from_file(&path, profile.as_deref()),
-        None => match profile {
-            Some(profile) => Err(SettingsError::NoFile(profile)),
-            None => Ok(Layer::default()),
-        },
-    }
-}
-
-async fn serve_sandbox(args: &sandbox::SandboxArgs, output: &Output) -> Result<u8, RunError> {
-    let sandbox = Sandbox::start(args.addr(), args.config()?).await?;
-    output.note(format_args!(
-        "The sandbox serves {} on {url}; end it with Ctrl-C. Use it by --base-url {url}.",
-        count(sandbox.member_count() as u64, "member"),
-        url = sandbox.url(),
-    ));
-    sandbox
-        .serve_until(async {
-            let _ = tokio::signal::ctrl_c().await;
-        })
-        .await;
-    Ok(0)
-}
-
-/// What all commands have in common.
-struct Context {
-    flags: Layer,
-    output: Output,
-    args: Vec<OsString>,
 }

@@ -7,23 +7,23 @@ use crate::output::Output;
 use crate::settings::Settings;
 use crate::stop::{Stop, StopReason};
 
-/// Raises the stop, and says so: what is under way may take as long as a request may.
+/// Raises the stop and says so, because the requests in flight may take as long as a timeout.
 #[derive(Clone)]
-struct Brake {
+struct StopTrigger {
     stop: Arc<Stop>,
     output: Option<Output>,
 }
 
-impl Brake {
-    fn pull(&self, reason: StopReason) {
+impl StopTrigger {
+    fn fire(&self, reason: StopReason) {
         self.stop.raise(reason);
         let line = match reason {
-            StopReason::Deadline => "Stopping at the deadline: what is under way ends first.",
-            StopReason::Terminate => "Stopping (SIGTERM): what is under way ends first.",
+            StopReason::Deadline => "Stopping at the deadline, after the requests in flight.",
+            StopReason::Terminate => "Stopping (SIGTERM), after the requests in flight.",
             StopReason::Interrupt => {
-                "Stopping: what is under way ends first. Ctrl-C again leaves at once."
+                "Stopping after the requests in flight. Ctrl-C again quits at once."
             }
-            // Nobody reads it.
+            // Nobody would read it.
             _ => return,
         };
         if let Some(output) = &self.output {
@@ -32,21 +32,21 @@ impl Brake {
     }
 }
 
-/// Raises the stop at signals and at the deadline; the second signal ends the process at once.
+/// Raises the stop at signals and at the deadline. The second signal ends the process at once.
 pub(super) fn listen(
     stop: &Arc<Stop>,
     settings: &Settings,
     output: &Output,
 ) -> Result<(), RunError> {
-    let brake = Brake {
+    let trigger = StopTrigger {
         stop: Arc::clone(stop),
         output: (!settings.quiet).then(|| output.clone()),
     };
     if let Some(deadline) = settings.deadline {
-        let brake = brake.clone();
+        let trigger = trigger.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(deadline).await;
-            brake.pull(StopReason::Deadline);
+            tokio::time::sleep(deadline.0).await;
+            trigger.fire(StopReason::Deadline);
         });
     }
     #[cfg(unix)]
@@ -59,16 +59,16 @@ pub(super) fn listen(
         ];
         for (kind, reason) in kinds {
             let mut signals = signal(kind).map_err(RunError::Runtime)?;
-            let brake = brake.clone();
+            let trigger = trigger.clone();
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
                     let is_second =
-                        (brake.stop.reason()).is_some_and(|held| held >= StopReason::Hangup);
-                    // A terminal that goes may tell twice; whoever presses Ctrl-C twice means it.
+                        (trigger.stop.reason()).is_some_and(|held| held >= StopReason::Hangup);
+                    // A terminal that closes may send several signals; a second Ctrl-C is on purpose.
                     if is_second && reason != StopReason::Hangup {
                         std::process::exit(i32::from(reason.exit_code()));
                     }
-                    brake.pull(reason);
+                    trigger.fire(reason);
                 }
             });
         }
@@ -77,10 +77,10 @@ pub(super) fn listen(
     {
         tokio::spawn(async move {
             while tokio::signal::ctrl_c().await.is_ok() {
-                if brake.stop.reason() == Some(StopReason::Interrupt) {
+                if trigger.stop.reason() == Some(StopReason::Interrupt) {
                     std::process::exit(i32::from(StopReason::Interrupt.exit_code()));
                 }
-                brake.pull(StopReason::Interrupt);
+                trigger.fire(StopReason::Interrupt);
             }
         });
     }

@@ -1,19 +1,17 @@
-//! Who may ask: the credentials that are accepted and the tokens that were handed out. Pure, with
-//! the time as an argument.
+//! Authentication: the accepted credentials and the issued tokens. This module does no I/O and takes the
+//! time as an argument.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use super::Config;
 
-/// The credentials and the tokens.
+/// The accepted credentials and the issued tokens.
 pub(super) struct Access {
     client_id: Option<String>,
     client_secret: Option<String>,
     lifetime: Duration,
-    /// The tokens and when each of them ends.
+    /// The tokens and their expiry times.
     tokens: HashMap<Box<str>, Instant>,
 }
 
@@ -27,7 +25,7 @@ impl Access {
         }
     }
 
-    /// Whether these are the credentials; where none are prescribed, any will do.
+    /// Returns whether the credentials are accepted. Where none are configured, any non-empty value is.
     pub(super) fn knows(&self, client_id: &str, client_secret: &str) -> bool {
         let fits = |wanted: &Option<String>, given: &str| match wanted {
             Some(wanted) => wanted == given,
@@ -36,7 +34,7 @@ impl Access {
         fits(&self.client_id, client_id) && fits(&self.client_secret, client_secret)
     }
 
-    /// A new token. The ended ones are forgotten here, so that they don't pile up.
+    /// Issues a new token and removes the expired ones.
     pub(super) fn grant(&mut self, now: Instant) -> String {
         self.tokens.retain(|_, end| *end > now);
         let (high, low) = (fastrand::u64(..), fastrand::u64(..));
@@ -47,7 +45,7 @@ impl Access {
         token
     }
 
-    /// Whether the value of an `Authorization` header holds a token that's still good.
+    /// Returns whether the value of an `Authorization` header holds a valid token.
     pub(super) fn admits(&self, authorization: &str, now: Instant) -> bool {
         (authorization.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
@@ -55,7 +53,7 @@ impl Access {
             .is_some_and(|end| *end > now)
     }
 
-    /// Ends all tokens.
+    /// Revokes all tokens.
     pub(super) fn revoke(&mut self) {
         self.tokens.clear();
     }
@@ -81,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn prescribed_credentials_are_the_only_ones() {
+    fn only_the_configured_credentials_are_accepted() {
         let open = Access::new(&Config::default());
         assert!(open.knows("any", "thing") && !open.knows("any", ""));
         let closed = Access::new(&Config {

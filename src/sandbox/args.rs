@@ -1,6 +1,8 @@
-//! The sandbox's flags and how they make a [`Config`]. No I/O.
+//! The sandbox's command-line flags and their conversion to a [`Config`]. This module does no I/O.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
@@ -115,16 +117,16 @@ pub enum RetryAfterArg {
 }
 
 impl SandboxArgs {
-    /// Where to listen: never anywhere but on this machine.
+    /// Returns the address to listen on, which is always on the loopback interface.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
-    /// What the flags ask for.
+    /// Returns the configuration that the flags describe.
     ///
     /// # Errors
-    /// If the credentials have no colon between id and secret.
+    /// Returns an error if `--require-credentials` has no colon between the id and the secret.
     pub fn config(&self) -> Result<Config, SandboxError> {
         let population = match (&self.csv, self.members) {
             (Some(path), _) => Population::Csv(path.clone()),
@@ -134,7 +136,7 @@ impl SandboxArgs {
         let (client_id, client_secret) = match &self.require_credentials {
             None => (None, None),
             Some(pair) => {
-                // The pair itself stays out of the message: it holds a secret.
+                // The message must not contain the pair, because it holds a secret.
                 let (id, secret) = pair.split_once(':').ok_or_else(|| {
                     SandboxError::Usage("--require-credentials takes ID:SECRET".to_owned())
                 })?;
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_make_a_config() -> Result<(), Box<dyn std::error::Error>> {
+    fn flags_are_converted_to_a_config() -> Result<(), Box<dyn std::error::Error>> {
         let cli = parse(
             "--port 0 --members 10 --latency 50ms --rate-limit 20 --window 2s \
              --retry-after date --hang 0.01 --require-credentials id:se:cret",
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn senseless_flags_are_refused() {
+    fn invalid_flags_are_rejected() {
         for flags in [
             "--hang 1.5",
             "--latency -1s",

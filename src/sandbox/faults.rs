@@ -1,15 +1,16 @@
-//! What goes wrong, and when. [`Faults`] says what may go wrong and how often; the injector turns
-//! it, a seed and the order of arrivals into one verdict for each request. Nothing here sleeps,
-//! answers or knows HTTP's types: the clock comes in as an argument, and acting on a verdict is
-//! `routes`' part. The rate limiter is deliberately plain code of its own, so that it shares no
-//! mistake with the client's pacing.
+//! Fault injection. [`Faults`] configures which faults occur and how often. The injector decides on one
+//! verdict per request from that configuration, a seed and the order of arrivals. This module doesn't
+//! sleep, send responses or use HTTP types: it takes the time as an argument, and `routes` acts on the
+//! verdict. The rate limiter deliberately shares no code with the client's pacing, so that it can't
+//! share its bugs.
 
 use std::time::{Duration, Instant};
 
-use jiff::{Timestamp, fmt::rfc2822};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use serde::Serialize;
 
-/// The endpoints, as the faults and the statistics tell them apart.
+/// The endpoints that the faults and the statistics distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Endpoint {
@@ -25,68 +26,67 @@ pub enum Endpoint {
     UpdateMember,
     /// `GET /v2/accountTypes`
     AccountTypes,
-    /// Anything else, which answers 404.
+    /// Any other endpoint, which is answered with 404.
     Other,
 }
 
-/// What goes wrong. Everything is off by default.
+/// The faults to inject. All faults are off by default.
 ///
-/// The probabilities (0.0 to 1.0) exclude one another: one number is drawn for each request, and
-/// each fault owns a slice of 0..1 as wide as its probability, in the order of the fields. Should
-/// they add up to more than 1, the last ones get less than they ask for.
+/// A request gets at most one of the faults with a probability (0.0 to 1.0). One number is drawn per
+/// request, and each fault owns a slice of 0..1 as wide as its probability, in field order. If the
+/// probabilities add up to more than 1, the last faults occur less often than configured.
 #[derive(Clone, Debug)]
 pub struct Faults {
-    /// The same seed and the same order of arrivals give the same faults.
+    /// The seed. The same seed and the same order of arrivals produce the same faults.
     pub seed: u64,
-    /// How long every answer takes.
+    /// The time that every response takes.
     pub latency: Duration,
-    /// Up to this much more, evenly spread.
+    /// The maximum additional time per response, uniformly distributed.
     pub latency_jitter: Duration,
-    /// 429 above a rate.
+    /// The rate above which requests are answered with 429.
     pub rate_limit: Option<RateLimit>,
-    /// 429 when more than this many requests are under way.
+    /// The number of requests in flight above which requests are answered with 429.
     pub max_concurrent: Option<usize>,
-    /// Answers `fail_status` and changes nothing.
+    /// Responds with `fail_status` and changes nothing.
     pub fail_before: f64,
-    /// Closes the connection without an answer and changes nothing.
+    /// Closes the connection without a response and changes nothing.
     pub close_before: f64,
-    /// Never answers and changes nothing.
+    /// Never responds and changes nothing.
     pub hang: f64,
-    /// 502 with a proxy's HTML page; changes nothing.
+    /// Responds with 502 and a proxy's HTML page, and changes nothing.
     pub html: f64,
-    /// 500 with a body of 10 MB; changes nothing.
+    /// Responds with 500 and a body of 10 MB, and changes nothing.
     pub huge_error: f64,
-    /// 307 to itself, or to `redirect_to`; changes nothing.
+    /// Responds with a 307 to the same address or to `redirect_to`, and changes nothing.
     pub redirect: f64,
-    /// Applies the request, then answers `fail_status`.
+    /// Applies the request, then responds with `fail_status`.
     pub fail_after: f64,
-    /// Applies the request, then closes the connection without an answer.
+    /// Applies the request, then closes the connection without a response.
     pub close_after: f64,
-    /// Applies the request and never answers.
+    /// Applies the request and never responds.
     pub hang_after: f64,
-    /// Applies the request, then answers 200 with a body that isn't JSON.
+    /// Applies the request, then responds with 200 and a body that isn't JSON.
     pub garbage: f64,
-    /// Applies the request, then sends half of the body it announced and closes.
+    /// Applies the request, then sends half of the announced body and closes the connection.
     pub truncate: f64,
-    /// Applies the request, then lets the body trickle over `slow_body_over`.
+    /// Applies the request, then sends the body slowly, over `slow_body_over`.
     pub slow_body: f64,
-    /// How long a trickling body takes.
+    /// The time that a slow body takes.
     pub slow_body_over: Duration,
     /// The status of `fail_before` and `fail_after`.
     pub fail_status: u16,
-    /// The scheme and host that a redirect leads to; `None` leads to the same address again.
+    /// The scheme and host that a redirect points to. `None` redirects to the same address.
     pub redirect_to: Option<String>,
-    /// Every PATCH answers this status. A 2xx is applied and answers the member; everything else
-    /// changes nothing. A status that can't end an exchange (below 200) is answered as 500.
+    /// The status with which every PATCH request is answered. A 2xx applies the request and returns the
+    /// member; any other status changes nothing. A status below 200 can't be final, so 500 replaces it.
     pub forced: Option<u16>,
-    /// The `Retry-After` that goes with `forced`, `fail_before`, `fail_after` and
-    /// `max_concurrent`.
+    /// The `Retry-After` header sent with `forced`, `fail_before`, `fail_after` and `max_concurrent`.
     pub retry_after_header: Option<String>,
-    /// Only these endpoints are concerned, if given.
+    /// The endpoints that the faults are limited to, if given.
     pub only: Option<Vec<Endpoint>>,
-    /// So many faults (the rate limits and the latency aside), then no more.
+    /// The maximum number of faults, not counting the rate and concurrency limits and the latency.
     pub max_faults: Option<u64>,
-    /// Signing in suffers too. It's spared otherwise, unless `only` names it.
+    /// Whether faults also apply to token requests. Otherwise they do only if `only` names that endpoint.
     pub token_faults: bool,
 }
 
@@ -130,75 +130,75 @@ impl Faults {
         }
     }
 
-    /// Every fault with its probability, in the order of their slices.
-    fn slices(&self) -> [(f64, Effect, Stage); 12] {
+    /// Returns every fault with its probability, in slice order.
+    fn slices(&self) -> [(f64, FaultEffect, Stage); 12] {
         use Stage::{After, Before};
-        let fail = Effect::Status(self.fail_status);
+        let fail = FaultEffect::Status(self.fail_status);
         [
             (self.fail_before, fail, Before),
-            (self.close_before, Effect::Close, Before),
-            (self.hang, Effect::Hang, Before),
-            (self.html, Effect::Html, Before),
-            (self.huge_error, Effect::HugeError, Before),
-            (self.redirect, Effect::Redirect, Before),
+            (self.close_before, FaultEffect::Close, Before),
+            (self.hang, FaultEffect::Hang, Before),
+            (self.html, FaultEffect::Html, Before),
+            (self.huge_error, FaultEffect::HugeError, Before),
+            (self.redirect, FaultEffect::Redirect, Before),
             (self.fail_after, fail, After),
-            (self.close_after, Effect::Close, After),
-            (self.hang_after, Effect::Hang, After),
-            (self.garbage, Effect::Garbage, After),
-            (self.truncate, Effect::Truncate, After),
-            (self.slow_body, Effect::SlowBody, After),
+            (self.close_after, FaultEffect::Close, After),
+            (self.hang_after, FaultEffect::Hang, After),
+            (self.garbage, FaultEffect::Garbage, After),
+            (self.truncate, FaultEffect::Truncate, After),
+            (self.slow_body, FaultEffect::SlowBody, After),
         ]
     }
 }
 
-/// A limit on the rate of requests: above it, 429.
+/// A limit on the rate of requests. Requests above it are answered with 429.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RateLimit {
-    /// Requests a second in the long run.
+    /// The average number of requests per second.
     pub per_second: f64,
-    /// How the requests are counted.
+    /// The way in which requests are counted.
     pub kind: RateLimitKind,
-    /// What the 429 says about when to come back.
+    /// The form of the `Retry-After` header in the 429.
     pub retry_after: RetryAfter,
 }
 
-/// The two usual ways to count requests.
+/// The two common kinds of rate limiter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RateLimitKind {
-    /// A bucket that starts full with `burst` tokens and refills steadily.
+    /// A bucket that starts full with `burst` tokens and refills at a constant rate.
     TokenBucket {
-        /// What the bucket holds; at least 1.
+        /// The capacity of the bucket, at least 1.
         burst: f64,
     },
-    /// A quota for each stretch of time, the first of which starts with the first request.
+    /// A quota for each time window. The first window starts with the first request.
     FixedWindow {
-        /// The length of a stretch.
+        /// The length of a window.
         window: Duration,
     },
 }
 
-/// What a 429 says about when to come back.
+/// The form of the `Retry-After` header in a 429.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RetryAfter {
-    /// Nothing, as is often so in practice.
+    /// No header, which is common in practice.
     #[default]
     None,
-    /// Whole seconds.
+    /// A number of whole seconds.
     Seconds,
     /// An HTTP date.
     HttpDate,
 }
 
 impl RetryAfter {
-    /// The header's value, rounded up to the whole second: a client that obeys must not come
-    /// early.
+    /// Returns the header's value, rounded up to a whole second so that an obedient client never retries
+    /// too early.
     pub(super) fn value(self, wait: Duration, now: Timestamp) -> Option<String> {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         match self {
             Self::None => None,
             Self::Seconds => Some(seconds.max(1).to_string()),
             Self::HttpDate => {
-                // The date has no fraction, so the rest of the current second is added first.
+                // An HTTP date has no fraction, so almost one second is added to round up.
                 let due = now.checked_add(wait + Duration::from_nanos(999_999_999));
                 due.ok().and_then(|due| {
                     let printer = rfc2822::DateTimePrinter::new();
@@ -209,18 +209,18 @@ impl RetryAfter {
     }
 }
 
-/// Whether the fault strikes before the request takes effect, or hides that it did.
+/// Whether a fault occurs before or after the request is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Before,
     After,
 }
 
-/// What the client gets to see of a fault.
+/// The effect of a fault that the client sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effect {
-    /// An error of this status; after a request that took effect and a 2xx, its answer under this
-    /// status.
+pub(super) enum FaultEffect {
+    /// An error with this status. If the request was applied and the status is a 2xx, the regular response
+    /// with this status.
     Status(u16),
     Close,
     Hang,
@@ -232,21 +232,21 @@ pub(super) enum Effect {
     SlowBody,
 }
 
-/// What happens to one request.
+/// The decision about one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Verdict {
-    /// 429: too fast. Back in `wait`.
+pub(super) enum FaultPlan {
+    /// A 429 from the rate limit. The next request may come after `wait`.
     TooFast { wait: Duration, hint: RetryAfter },
-    /// 429: too many at once.
+    /// A 429 from the concurrency limit.
     TooMany,
-    /// It goes on after `delay`, to its end or to a fault.
+    /// The request continues after `delay` and gets its regular response or the fault.
     Go {
         delay: Duration,
-        fault: Option<(Stage, Effect)>,
+        fault: Option<(Stage, FaultEffect)>,
     },
 }
 
-/// Deals out the verdicts.
+/// Decides on a verdict for each request.
 #[derive(Debug)]
 pub(super) struct Injector {
     faults: Faults,
@@ -269,21 +269,26 @@ impl Injector {
         &self.faults
     }
 
-    /// Decides about a request that arrives `now`, as one of `in_flight` (itself included).
-    pub(super) fn decide(&mut self, endpoint: Endpoint, in_flight: usize, now: Instant) -> Verdict {
+    /// Returns the verdict for a request that arrives at `now`. `in_flight` includes this request.
+    pub(super) fn decide(
+        &mut self,
+        endpoint: Endpoint,
+        in_flight: usize,
+        now: Instant,
+    ) -> FaultPlan {
         if !self.faults.concern(endpoint) {
-            return Verdict::Go {
+            return FaultPlan::Go {
                 delay: Duration::ZERO,
                 fault: None,
             };
         }
         if (self.faults.max_concurrent).is_some_and(|most| in_flight > most) {
-            return Verdict::TooMany;
+            return FaultPlan::TooMany;
         }
         if let Some(limiter) = &mut self.limiter
             && let Err(wait) = limiter.admit(now)
         {
-            return Verdict::TooFast {
+            return FaultPlan::TooFast {
                 wait,
                 hint: limiter.hint,
             };
@@ -292,13 +297,13 @@ impl Injector {
         if fault.is_some() {
             self.struck += 1;
         }
-        Verdict::Go {
+        FaultPlan::Go {
             delay: self.delay(),
             fault,
         }
     }
 
-    fn draw(&mut self, endpoint: Endpoint) -> Option<(Stage, Effect)> {
+    fn draw(&mut self, endpoint: Endpoint) -> Option<(Stage, FaultEffect)> {
         if (self.faults.max_faults).is_some_and(|most| self.struck >= most) {
             return None;
         }
@@ -310,7 +315,7 @@ impl Injector {
             } else {
                 Stage::Before
             };
-            return Some((stage, Effect::Status(status)));
+            return Some((stage, FaultEffect::Status(status)));
         }
         let drawn = self.dice.f64();
         let mut reached = 0.0;
@@ -346,7 +351,7 @@ enum Meter {
         per_second: f64,
         burst: f64,
         tokens: f64,
-        /// When `tokens` was right.
+        /// The time at which `tokens` was last updated.
         at: Option<Instant>,
     },
     Window {
@@ -359,7 +364,7 @@ enum Meter {
 
 impl Limiter {
     fn new(limit: &RateLimit) -> Self {
-        // A limit of nothing at all would turn every wait into infinity.
+        // A limit of zero would make every wait infinite.
         let per_second = limit.per_second.max(f64::MIN_POSITIVE);
         let meter = match limit.kind {
             RateLimitKind::TokenBucket { burst } => {
@@ -387,7 +392,7 @@ impl Limiter {
         }
     }
 
-    /// Lets a request in, or says how long until the next one may come.
+    /// Admits a request, or returns the wait until the next one is admitted.
     fn admit(&mut self, now: Instant) -> Result<(), Duration> {
         match &mut self.meter {
             Meter::Bucket {
@@ -415,7 +420,7 @@ impl Limiter {
                 let began = *start.get_or_insert(now);
                 let mut into = now.saturating_duration_since(began);
                 if into >= *length {
-                    // The windows follow one another without a gap, also over a silence.
+                    // Windows follow one another without gaps, even during periods without requests.
                     let rest = into.as_nanos() % length.as_nanos();
                     into = Duration::from_nanos(u64::try_from(rest).unwrap_or_default());
                     *start = now.checked_sub(into);
@@ -445,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_gives_its_burst_and_then_the_rate() {
+    fn token_bucket_allows_the_burst_and_then_the_rate() {
         let mut limiter = limiter(10.0, RateLimitKind::TokenBucket { burst: 3.0 });
         let start = Instant::now();
         let admitted = |limiter: &mut Limiter, at: u64| {
@@ -465,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_gives_its_quota_at_once_and_starts_anew() {
+    fn fixed_window_allows_its_quota_and_then_resets() {
         let window = Duration::from_secs(2);
         let mut limiter = limiter(2.0, RateLimitKind::FixedWindow { window });
         let start = Instant::now();
@@ -479,7 +484,7 @@ mod tests {
             Err(Duration::from_millis(500))
         );
         assert_eq!(admitted(&mut limiter, 2000), 4);
-        // Seven seconds on lie in the window that began at six.
+        // Second 7 lies in the window that began at second 6.
         assert_eq!(admitted(&mut limiter, 7000), 4);
         assert_eq!(
             limiter.admit(start + Duration::from_secs(7)),
@@ -488,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_never_invites_too_early() {
+    fn retry_after_is_rounded_up_to_whole_seconds() {
         let now = Timestamp::UNIX_EPOCH;
         let wait = Duration::from_millis(1200);
         assert_eq!(RetryAfter::None.value(wait, now), None);
@@ -500,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_follow_their_probabilities_their_seed_and_their_bounds() {
+    fn faults_follow_their_probabilities_seed_and_limits() {
         let faults = Faults {
             seed: 7,
             fail_before: 0.2,
@@ -514,8 +519,8 @@ mod tests {
                 .map(|_| injector.decide(Endpoint::UpdateMember, 1, now))
                 .collect::<Vec<_>>()
         };
-        let struck = |verdicts: &[Verdict], stage| {
-            let hit = |verdict: &&Verdict| matches!(verdict, Verdict::Go { fault: Some((at, _)), .. } if *at == stage);
+        let struck = |verdicts: &[FaultPlan], stage| {
+            let hit = |verdict: &&FaultPlan| matches!(verdict, FaultPlan::Go { fault: Some((at, _)), .. } if *at == stage);
             verdicts.iter().filter(hit).count()
         };
         let first = draw(&faults);

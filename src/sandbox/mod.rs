@@ -1,12 +1,13 @@
-//! A stand-in of the Sigma REST API for members, to rehearse against. It owns an organization,
-//! the API's rules about it, and everything that can go wrong between a client and a server.
+//! A local server that imitates Sigma's REST API for members, for rehearsals and tests. It owns an
+//! organization, the API's rules for that organization, and the faults that can occur between a client
+//! and a server.
 //!
-//! It shares nothing with the client in this crate: the wire shapes, the rules and the rate
-//! limiter are its own, so that it's an independent witness of what the client does.
+//! It shares no code with the client in this crate. It has its own JSON types, rules and rate limiter,
+//! so that it checks the client's behaviour independently.
 //!
-//! The way of a request: `serve` accepts the connection, `routes` recognizes the endpoint and
-//! reports the arrival to `stats`, `faults` decides what is to go wrong, `access` looks at
-//! the token, `organization` does what was asked for, and `routes` answers or spoils the answer.
+//! A request passes through these modules: `serve` accepts the connection, `routes` matches the endpoint, and
+//! `exchange` handles the request: it records the arrival in `stats`, `faults` chooses the fault to inject, `access`
+//! checks the token, `organization` carries out the request, and `exchange` sends the response or the fault.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), sigma_bulk::sandbox::SandboxError> {
@@ -17,42 +18,53 @@
 //!     ..Config::default()
 //! };
 //! let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into(), config).await?;
-//! // … a client at work at `sandbox.url()` …
+//! // … a client sends requests to `sandbox.url()` …
 //! assert_eq!(sandbox.stats().peak_in_flight_one_member, 1);
 //! # Ok(())
 //! # }
 //! ```
 
 mod access;
+mod app;
 mod args;
+mod exchange;
 mod faults;
+mod member;
 mod organization;
+mod patch;
+mod population;
 mod routes;
 mod serve;
 mod stats;
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::{Either, select};
 use jiff::Timestamp;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
-pub use self::{
-    args::{RetryAfterArg, SandboxArgs},
-    faults::{Endpoint, Faults, RateLimit, RateLimitKind, RetryAfter},
-    organization::Member,
-    stats::{PatchRecord, Stats},
-};
-use self::{organization::Organization, routes::App};
+use self::app::App;
+pub use self::args::{RetryAfterArg, SandboxArgs};
+pub use self::faults::{Endpoint, Faults, RateLimit, RateLimitKind, RetryAfter};
+pub use self::member::Member;
+use self::organization::Organization;
+pub use self::stats::{PatchRecord, Stats};
 
-/// The id of the member to whom the credentials belong, in the built-in organization and wherever
-/// no member has [`Config::own_email`].
+/// The id of the member who owns the credentials in the built-in organization. It is also used in any
+/// organization where no member has the address [`Config::own_email`].
 pub const OWN_MEMBER_ID: &str = "7vQmXc2LrT9bKdWf0HsZ1a";
 
-/// The address of the member to whom the credentials belong in the built-in organization.
+/// The email address of the member who owns the credentials in the built-in organization.
 pub const OWN_EMAIL: &str = "admin@example.com";
 
-/// The account types that an organization has unless told otherwise.
+/// The default account types of an organization.
 pub const ACCOUNT_TYPES: [&str; 6] = [
     "Admin",
     "Creator",
@@ -62,50 +74,50 @@ pub const ACCOUNT_TYPES: [&str; 6] = [
     "Viewer Lite",
 ];
 
-/// How the sandbox behaves.
+/// The sandbox's configuration.
 #[derive(Clone, Debug)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a trait of its own, and tests set them by name"
 )]
 pub struct Config {
-    /// Who's in the organization.
+    /// The members of the organization.
     pub population: Population,
-    /// What goes wrong.
+    /// The faults to inject.
     pub faults: Faults,
-    /// The client id to sign in with; `None` accepts any.
+    /// The client id that signing in requires. `None` accepts any.
     pub client_id: Option<String>,
-    /// The client secret to sign in with; `None` accepts any.
+    /// The client secret that signing in requires. `None` accepts any.
     pub client_secret: Option<String>,
-    /// How long a token is good.
+    /// How long a token is valid.
     pub token_lifetime: Duration,
-    /// How long a token is said to be good, if not the truth.
+    /// The lifetime reported in `expires_in`. `None` reports `token_lifetime`.
     pub token_expires_in: Option<Duration>,
-    /// The largest `limit` of a listing; a larger one answers 400.
+    /// The largest `limit` that a listing accepts. A larger one is answered with 400.
     pub page_limit: usize,
     /// The names of the account types.
     pub account_types: Vec<String>,
-    /// Whether the list of account types answers 403.
+    /// Whether the list of account types is answered with 403.
     pub account_types_forbidden: bool,
-    /// Whether there is `/v2.1/members`; 404 otherwise.
+    /// Whether `/v2.1/members` exists. Otherwise it is answered with 404.
     pub v2_1: bool,
-    /// Whether `/v2.1/members` tells the `total`.
+    /// Whether `/v2.1/members` returns the `total`.
     pub total: bool,
-    /// Whether `/v2/members` without a `limit` answers everybody in a bare array, as older
-    /// organizations do.
+    /// Whether `/v2/members` without a `limit` returns all members in a bare array, as it does in older
+    /// organizations.
     pub bare_array: bool,
-    /// Whether a listing takes the deprecated `search`; 400 otherwise.
+    /// Whether a listing accepts the deprecated `search`. Otherwise it is answered with 400.
     pub search: bool,
-    /// Whether there is `GET /v2/members/{id}`; 404 otherwise.
+    /// Whether `GET /v2/members/{id}` exists. Otherwise it is answered with 404.
     pub get_member: bool,
-    /// Whether `isArchived` and `isInactive` are left out when false.
+    /// Whether responses omit `isArchived` and `isInactive` when they are false.
     pub omit_false: bool,
-    /// The address of the member to whom the credentials belong. Archiving that member ends the
-    /// tokens and the credentials, as the API does.
+    /// The email address of the member who owns the credentials. Archiving that member revokes the tokens
+    /// and the credentials, as in the API.
     pub own_email: String,
     /// The organization's id.
     pub organization_id: String,
-    /// Whether to keep [`Stats::patches`] and [`Stats::arrivals`], which grow with the requests.
+    /// Whether to record [`Stats::patches`] and [`Stats::arrivals`], which grow with every request.
     pub record_patches: bool,
 }
 
@@ -134,56 +146,56 @@ impl Default for Config {
     }
 }
 
-/// Who's in the organization.
+/// The members of the organization.
 #[derive(Clone, Debug, Default)]
 pub enum Population {
-    /// A small company at example.com: 24 members, two of them archived and one inactive.
+    /// A small company at example.com with 24 members, of whom two are archived and one is inactive.
     #[default]
     Builtin,
-    /// So many members, `user000001@example.com` and on. Every 50th is archived and every 75th
-    /// inactive; names and types are spread evenly and the same each time.
+    /// This number of members, from `user000001@example.com` on. Every 50th is archived and every 75th is
+    /// inactive. Names and account types are evenly distributed and the same each time.
     Generated(usize),
-    /// The members in a CSV with the columns Email, First Name, Last Name, Member Type,
-    /// isArchived, isInactive, userKind and Member ID, of which only Email is needed.
+    /// The members in a CSV file with the columns Email, First Name, Last Name, Member Type, isArchived,
+    /// isInactive, userKind and Member ID. Only Email is required.
     Csv(PathBuf),
-    /// These.
+    /// The given members.
     Members(Vec<Member>),
 }
 
-/// Why the sandbox can't start.
+/// The reason why the sandbox can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// The address can't be listened at.
+    /// The sandbox can't listen on the address.
     #[error("can't listen at {addr}")]
     Listen {
         /// The address.
         addr: SocketAddr,
-        /// What the system said.
+        /// The error from the operating system.
         source: io::Error,
     },
-    /// The members' file can't be opened.
+    /// The members' CSV file can't be opened.
     #[error("can't open {}", path.display())]
     Open {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error from the operating system.
         source: io::Error,
     },
-    /// The members' file can't be read.
+    /// The members' CSV file can't be read.
     #[error("can't read the members' CSV")]
     Csv(#[from] csv::Error),
     /// Two members have the same id.
     #[error("two members have the id {0:?}")]
     DuplicateId(String),
-    /// Two members have the same address.
+    /// Two members have the same email address.
     #[error("two members have the address {0:?}")]
     DuplicateEmail(String),
-    /// The flags don't make sense.
+    /// The flags are invalid.
     #[error("{0}")]
     Usage(String),
 }
 
-/// A sandbox at work. It stops, with all of its connections, when it's dropped.
+/// A running sandbox. Dropping it stops the server and closes all connections.
 pub struct Sandbox {
     addr: SocketAddr,
     app: Arc<App>,
@@ -191,10 +203,10 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Makes the organization and starts to listen. Port 0 takes any free port.
+    /// Creates the organization and starts to listen. Port 0 selects any free port.
     ///
     /// # Errors
-    /// If the address can't be had or the members can't.
+    /// Returns an error if the sandbox can't listen on the address or can't load the members.
     pub async fn start(addr: SocketAddr, config: Config) -> Result<Self, SandboxError> {
         let organization = Organization::new(&config)?;
         let refused = |source| SandboxError::Listen { addr, source };
@@ -206,105 +218,102 @@ impl Sandbox {
         Ok(Self { addr, app, server })
     }
 
-    /// Where it listens.
+    /// Returns the address on which the sandbox listens.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The base URL for clients, without a slash at its end.
+    /// Returns the base URL for clients, without a trailing slash.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    /// All members as they are now.
+    /// Returns the current state of all members.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
         let organization = self.app.organization();
-        (0..organization.len())
-            .filter_map(|position| organization.view(position))
-            .map(|view| Member::from(&view))
-            .collect()
+        organization.members().cloned().collect()
     }
 
-    /// How many members there are.
+    /// Returns the number of members.
     #[must_use]
     pub fn member_count(&self) -> usize {
         self.app.organization().len()
     }
 
-    /// The member with that id as it is now.
+    /// Returns the current state of the member with this id.
     #[must_use]
     pub fn member(&self, member_id: &str) -> Option<Member> {
         let organization = self.app.organization();
-        let view = organization.view(organization.by_id(member_id)?)?;
-        Some(Member::from(&view))
+        let entry = organization.get(organization.by_id(member_id)?)?;
+        Some(entry.member.clone())
     }
 
-    /// The member with that address as it is now; if there's none, one whose address differs in
-    /// case only.
+    /// Returns the current state of the member with this email address. If there is none, returns a member
+    /// whose address differs only in case.
     #[must_use]
     pub fn member_by_email(&self, email: &str) -> Option<Member> {
         let organization = self.app.organization();
-        let view = organization.view(organization.by_email(email)?)?;
-        Some(Member::from(&view))
+        let entry = organization.get(organization.by_email(email)?)?;
+        Some(entry.member.clone())
     }
 
-    /// The id of the member to whom the credentials belong.
+    /// Returns the id of the member who owns the credentials.
     #[must_use]
     pub fn own_member_id(&self) -> String {
         self.app.own_member_id().to_owned()
     }
 
-    /// Changes a member as somebody else in the organization would, past the API and its rules.
-    /// The id stays. Answers the member as it is now, or `None` if there's no such member.
+    /// Changes a member directly, without the API and its rules, as if somebody else had changed it.
+    /// The id is kept. Returns the changed member, or `None` if there is no such member.
     pub fn edit(&self, member_id: &str, change: impl FnOnce(&mut Member)) -> Option<Member> {
         let mut organization = self.app.organization();
         let position = organization.by_id(member_id)?;
-        let mut member = Member::from(&organization.view(position)?);
+        let mut member = organization.get(position)?.member.clone();
         change(&mut member);
-        organization.put(position, &member, Timestamp::now());
-        organization.view(position).map(|view| Member::from(&view))
+        organization.put(position, member, Timestamp::now());
+        organization.get(position).map(|entry| entry.member.clone())
     }
 
-    /// Puts a member in the place of the one with its id, or adds it as a new one.
+    /// Replaces the member with the same id, or adds a new member if there is none.
     ///
     /// # Errors
-    /// If it's new and somebody else has its address.
+    /// Returns an error if the member is new and its email address is already taken.
     pub fn set_member(&self, member: &Member) -> Result<(), SandboxError> {
         let mut organization = self.app.organization();
         match organization.by_id(&member.member_id) {
-            Some(position) => organization.put(position, member, Timestamp::now()),
+            Some(position) => organization.put(position, member.clone(), Timestamp::now()),
             None => {
-                organization.add(member)?;
+                organization.add(member.clone())?;
             }
         }
         Ok(())
     }
 
-    /// What happened so far.
+    /// Returns the statistics since the start.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.app.stats()
     }
 
-    /// Lets other things go wrong from now on. Draws, limits and counts of faults start anew.
+    /// Replaces the faults. This resets the random numbers, the rate limit and the fault count.
     pub fn set_faults(&self, faults: Faults) {
         self.app.set_faults(faults);
     }
 
-    /// Ends all tokens at once, as if their time were over.
+    /// Revokes all tokens, as if they had expired.
     pub fn revoke_tokens(&self) {
         self.app.revoke_tokens();
     }
 
-    /// Serves until the future is done, then closes every connection.
+    /// Serves until the future completes, then closes all connections.
     pub async fn serve_until(mut self, shutdown: impl Future) {
         match select(pin!(shutdown), &mut self.server).await {
             Either::Left(_) => {
                 self.server.abort();
-                // Only an aborted task that has ended has let go of the port.
+                // The port is released only when the aborted task has ended.
                 if let Err(error) = (&mut self.server).await
                     && error.is_panic()
                 {
@@ -319,7 +328,7 @@ impl Sandbox {
 }
 
 impl fmt::Debug for Sandbox {
-    /// The address alone: the rest holds a million members, and a secret.
+    /// Prints only the address, because the rest holds a secret and possibly a million members.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (f.debug_struct("Sandbox").field("addr", &self.addr)).finish_non_exhaustive()
     }
@@ -327,7 +336,7 @@ impl fmt::Debug for Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        // The accept loop owns the connections, so they go with it.
+        // The accept loop owns the connections, so aborting it closes them.
         self.server.abort();
     }
 }

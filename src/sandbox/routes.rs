@@ -1,143 +1,32 @@
-//! The API on the wire: routes, its shapes of requests and answers, and the course of a request
-//! through arrival, faults, token and rules to its answer. The shapes are the sandbox's own, so
-//! that a mistake in the client's is noticed.
+//! The API on the wire: its routes and the JSON of its requests and answers. The shapes are the sandbox's own, so that a
+//! mistake in the client's is noticed.
 
-use std::{
-    borrow::Cow,
-    convert::Infallible,
-    io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
+use std::time::Instant;
 
-use axum::{
-    Form, Router,
-    body::{Body, Bytes},
-    extract::{
-        FromRequestParts, Path, Query, State,
-        rejection::{BytesRejection, FormRejection, QueryRejection},
-    },
-    response::{IntoResponse, Response},
-    routing::{get, patch, post},
-};
-use futures::{StreamExt, stream};
-use hyper::{
-    StatusCode, Uri,
-    header::{
-        AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
-    },
-    http::request::Parts,
-};
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, FormRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, patch, post};
+use axum::{Form, Router};
+use hyper::StatusCode;
+use hyper::header::CONTENT_TYPE;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{
-    ACCOUNT_TYPES, Config, Endpoint, Faults, OWN_MEMBER_ID, Stats,
-    access::Access,
-    faults::{Effect, Injector, Stage, Verdict},
-    organization::{Filter, MemberView, Organization, Patch, Refusal, scramble},
-    serve::CloseInstead,
-    stats::{Tally, Ticket},
-};
+use super::app::App;
+use super::exchange::{Answer, Call, exchange};
+use super::organization::{Entry, ListFilter, Organization};
+use super::patch::{Patch, Refusal};
+use super::population::scramble;
+use super::{ACCOUNT_TYPES, Endpoint};
 
-const JSON: &str = "application/json; charset=utf-8";
-
-/// How many members a page has when the request doesn't say.
+/// The number of members on a page if the request doesn't say.
 const PAGE: usize = 50;
 
-/// The size of the body of a huge error.
-const HUGE: usize = 10 * 1024 * 1024;
-
-/// How many pieces a trickling body comes in.
-const TRICKLES: usize = 20;
-
-/// What a careless proxy says.
-const HTML: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
-    <center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n";
-
-/// All that the routes share. Each lock is held for one step only, and never over an await.
-pub(super) struct App {
-    config: Config,
-    own_member_id: String,
-    organization: Mutex<Organization>,
-    traffic: Mutex<Traffic>,
-}
-
-/// What every request passes by.
-struct Traffic {
-    injector: Injector,
-    tally: Tally,
-    access: Access,
-}
-
-impl App {
-    pub(super) fn new(config: Config, organization: Organization) -> Self {
-        let own = (organization.by_email(&config.own_email))
-            .and_then(|position| organization.view(position));
-        Self {
-            own_member_id: own.map_or(OWN_MEMBER_ID, |own| own.member_id).to_owned(),
-            traffic: Mutex::new(Traffic {
-                injector: Injector::new(config.faults.clone()),
-                tally: Tally::new(Instant::now(), config.record_patches),
-                access: Access::new(&config),
-            }),
-            organization: Mutex::new(organization),
-            config,
-        }
-    }
-
-    pub(super) fn organization(&self) -> MutexGuard<'_, Organization> {
-        lock(&self.organization)
-    }
-
-    pub(super) fn own_member_id(&self) -> &str {
-        &self.own_member_id
-    }
-
-    pub(super) fn stats(&self) -> Stats {
-        lock(&self.traffic).tally.stats.clone()
-    }
-
-    pub(super) fn set_faults(&self, faults: Faults) {
-        lock(&self.traffic).injector = Injector::new(faults);
-    }
-
-    pub(super) fn revoke_tokens(&self) {
-        lock(&self.traffic).access.revoke();
-    }
-
-    pub(super) fn count_connection(&self) {
-        lock(&self.traffic).tally.stats.connections += 1;
-    }
-
-    /// Whether the credentials are still somebody's: they end with their member's archiving.
-    fn owner_is_active(&self) -> bool {
-        let organization = self.organization();
-        (organization.by_id(&self.own_member_id))
-            .and_then(|position| organization.view(position))
-            .is_none_or(|own| !own.is_archived && !own.is_inactive)
-    }
-
-    fn admits(&self, call: &Call) -> bool {
-        let Some(header) = call
-            .authorization
-            .as_ref()
-            .and_then(|value| value.to_str().ok())
-        else {
-            return false;
-        };
-        lock(&self.traffic).access.admits(header, Instant::now()) && self.owner_is_active()
-    }
-}
-
-/// Locks, also after a panic elsewhere: a test that failed in a closure under the lock should
-/// say so itself, not through everyone else.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The routes: the API's, and `/sandbox` to look at what happened.
+/// Returns the router, with the API's routes and the `/sandbox` routes for inspection.
 pub(super) fn router(app: Arc<App>) -> Router {
     let mut member = patch(update_member);
     if app.config.get_member {
@@ -158,306 +47,6 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .with_state(app)
-}
-
-/// What the course of any request needs to know of it.
-struct Call {
-    target: Uri,
-    authorization: Option<HeaderValue>,
-}
-
-impl FromRequestParts<Arc<App>> for Call {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Infallible> {
-        Ok(Self {
-            target: parts.uri.clone(),
-            authorization: parts.headers.get(AUTHORIZATION).cloned(),
-        })
-    }
-}
-
-/// An answer that can still be spoiled.
-#[derive(Debug)]
-struct Answer {
-    status: StatusCode,
-    content_type: &'static str,
-    header: Option<(HeaderName, HeaderValue)>,
-    body: Bytes,
-}
-
-impl Answer {
-    fn json(status: StatusCode, body: &impl Serialize) -> Self {
-        // Shapes of our own with string keys can't fail to serialize; an empty body would show it.
-        let body = serde_json::to_vec(body).unwrap_or_default();
-        Self {
-            status,
-            content_type: JSON,
-            header: None,
-            body: body.into(),
-        }
-    }
-
-    fn error(status: StatusCode, code: &str, message: &str) -> Self {
-        let request_id = format!("{:016x}", fastrand::u64(..));
-        let body = ErrorJson {
-            code,
-            message,
-            request_id,
-        };
-        Self::json(status, &body)
-    }
-
-    /// Adds a header, unless its value can't be one.
-    fn with(mut self, name: HeaderName, value: Option<String>) -> Self {
-        self.header = value
-            .and_then(|value| HeaderValue::try_from(value).ok())
-            .map(|value| (name, value));
-        self
-    }
-
-    fn response(self) -> Response {
-        let body = match self.status {
-            StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED => {
-                Body::empty()
-            }
-            _ => Body::from(self.body),
-        };
-        let mut response = Response::new(body);
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        headers.extend(self.header);
-        response
-    }
-
-    /// The answer with the length of its whole body, but a body that comes from a stream.
-    fn streamed<S>(mut self, stream: impl FnOnce(Bytes) -> S) -> Response
-    where
-        S: stream::Stream<Item = io::Result<Bytes>> + Send + 'static,
-    {
-        let body = std::mem::take(&mut self.body);
-        let length = HeaderValue::from(body.len());
-        let mut response = self.response();
-        response.headers_mut().insert(CONTENT_LENGTH, length);
-        *response.body_mut() = Body::from_stream(stream(body));
-        response
-    }
-}
-
-impl From<Refusal> for Answer {
-    fn from(refusal: Refusal) -> Self {
-        let (status, code) = match refusal {
-            Refusal::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
-            Refusal::Unauthorized | Refusal::WrongCredentials => {
-                (StatusCode::UNAUTHORIZED, "unauthorized")
-            }
-            Refusal::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
-            Refusal::UnknownMember | Refusal::UnknownType | Refusal::UnknownEndpoint => {
-                (StatusCode::NOT_FOUND, "not_found")
-            }
-            Refusal::Duplicate => (StatusCode::CONFLICT, "conflict"),
-        };
-        Self::error(status, code, &refusal.to_string())
-    }
-}
-
-/// A request under way. It's counted out when this is dropped, so also when the client leaves.
-struct Visit<'a> {
-    app: &'a App,
-    ticket: Ticket,
-    status: Option<u16>,
-}
-
-impl Drop for Visit<'_> {
-    fn drop(&mut self) {
-        lock(&self.app.traffic)
-            .tally
-            .leave(&self.ticket, self.status);
-    }
-}
-
-impl<'a> Visit<'a> {
-    fn begin(app: &'a App, endpoint: Endpoint, patch: Option<(&str, &[u8])>) -> (Self, Verdict) {
-        let now = Instant::now();
-        let mut traffic = lock(&app.traffic);
-        let Traffic {
-            injector, tally, ..
-        } = &mut *traffic;
-        let ticket = tally.arrive(endpoint, patch, now);
-        let verdict = injector.decide(endpoint, tally.in_flight(), now);
-        match verdict {
-            Verdict::TooFast { .. } => tally.stats.refused_by_rate_limit += 1,
-            Verdict::TooMany => tally.stats.refused_by_concurrency += 1,
-            Verdict::Go { fault, .. } => tally.stats.faults += u64::from(fault.is_some()),
-        }
-        let visit = Self {
-            app,
-            ticket,
-            status: None,
-        };
-        (visit, verdict)
-    }
-
-    fn end(mut self, response: Response) -> Response {
-        self.status = Some(response.status().as_u16());
-        response
-    }
-}
-
-/// The course of every request: it arrives, a verdict falls, and `act` does what was asked for,
-/// if it comes to that.
-async fn exchange(
-    app: &App,
-    endpoint: Endpoint,
-    patch: Option<(&str, &[u8])>,
-    call: Call,
-    act: impl FnOnce() -> Result<Answer, Refusal>,
-) -> Response {
-    let (visit, verdict) = Visit::begin(app, endpoint, patch);
-    let (delay, fault) = match verdict {
-        Verdict::TooFast { wait, hint } => {
-            let when = hint.value(wait, Timestamp::now());
-            return visit.end(too_many_requests(when).response());
-        }
-        Verdict::TooMany => {
-            let when = lock(&app.traffic)
-                .injector
-                .faults()
-                .retry_after_header
-                .clone();
-            return visit.end(too_many_requests(when).response());
-        }
-        Verdict::Go { delay, fault } => (delay, fault),
-    };
-    if !delay.is_zero() {
-        tokio::time::sleep(delay).await;
-    }
-    let perform = || {
-        let open = matches!(endpoint, Endpoint::Token | Endpoint::Other);
-        if !open && !app.admits(&call) {
-            return Answer::from(Refusal::Unauthorized);
-        }
-        match act() {
-            Ok(answer) => {
-                lock(&app.traffic).tally.apply(&visit.ticket);
-                answer
-            }
-            Err(refusal) => Answer::from(refusal),
-        }
-    };
-    let Some((stage, effect)) = fault else {
-        let answer = perform();
-        return visit.end(answer.response());
-    };
-    let honest = (stage == Stage::After).then(perform);
-    spoil(visit, effect, honest, &call).await
-}
-
-/// Lets a fault strike; `honest` is the answer of a request that was let through.
-async fn spoil(visit: Visit<'_>, effect: Effect, honest: Option<Answer>, call: &Call) -> Response {
-    let faults = lock(&visit.app.traffic).injector.faults().clone();
-    // Nothing that strikes before the request takes effect shows this stopgap, unless it's told
-    // to fail with a 2xx.
-    let honest = honest.unwrap_or_else(|| Answer::error(StatusCode::OK, "", ""));
-    let response = match effect {
-        Effect::Hang => {
-            std::future::pending::<()>().await;
-            honest.response()
-        }
-        Effect::Close => {
-            // Not ended: there's no answer to count.
-            let mut response = Response::new(Body::empty());
-            response.extensions_mut().insert(CloseInstead);
-            return response;
-        }
-        Effect::Status(status) if (200..300).contains(&status) => {
-            let status = StatusCode::from_u16(status).unwrap_or(honest.status);
-            Answer { status, ..honest }.response()
-        }
-        Effect::Status(status) => {
-            let status = (StatusCode::from_u16(status).ok())
-                .filter(|status| !status.is_informational())
-                .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            let message = status.canonical_reason().unwrap_or("Failed on purpose");
-            Answer::error(status, "sandbox_fault", message)
-                .with(RETRY_AFTER, faults.retry_after_header)
-                .response()
-        }
-        Effect::Html => Answer {
-            status: StatusCode::BAD_GATEWAY,
-            content_type: "text/html",
-            header: None,
-            body: Bytes::from_static(HTML.as_bytes()),
-        }
-        .response(),
-        Effect::HugeError => {
-            let message = "x".repeat(HUGE);
-            Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", &message).response()
-        }
-        Effect::Redirect => {
-            let path = call
-                .target
-                .path_and_query()
-                .map_or("/", |path| path.as_str());
-            let host = faults.redirect_to.unwrap_or_default();
-            let message = "Moved for a while";
-            Answer::error(StatusCode::TEMPORARY_REDIRECT, "moved", message)
-                .with(LOCATION, Some(format!("{host}{path}")))
-                .response()
-        }
-        Effect::Garbage => Answer {
-            status: StatusCode::OK,
-            body: Bytes::from_static(b"{\"memberId\": \"\x1b[31m\xff\xfe, it's not"),
-            ..honest
-        }
-        .response(),
-        Effect::Truncate => honest.streamed(truncated),
-        Effect::SlowBody => honest.streamed(|body| trickling(&body, faults.slow_body_over)),
-    };
-    visit.end(response)
-}
-
-fn too_many_requests(retry_after: Option<String>) -> Answer {
-    let message = "Too many requests";
-    Answer::error(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message)
-        .with(RETRY_AFTER, retry_after)
-}
-
-/// The first half of a body, then a failure, which makes hyper close the connection.
-fn truncated(mut body: Bytes) -> impl stream::Stream<Item = io::Result<Bytes>> {
-    body.truncate(body.len() / 2);
-    let cut = async {
-        // Without a pause hyper would fail before it has sent the first half.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        Err(io::Error::from(io::ErrorKind::ConnectionAborted))
-    };
-    stream::iter([Ok(body)]).chain(stream::once(cut))
-}
-
-/// A body in small pieces with pauses between them.
-fn trickling(
-    body: &Bytes,
-    over: Duration,
-) -> impl stream::Stream<Item = io::Result<Bytes>> + use<> {
-    let pause = over / u32::try_from(TRICKLES).unwrap_or(1);
-    let piece = body.len().div_ceil(TRICKLES).max(1);
-    let pieces: Vec<_> = body
-        .chunks(piece)
-        .map(|piece| body.slice_ref(piece))
-        .collect();
-    stream::iter(pieces).then(move |piece| async move {
-        tokio::time::sleep(pause).await;
-        Ok(piece)
-    })
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ErrorJson<'a> {
-    code: &'a str,
-    message: &'a str,
-    request_id: String,
 }
 
 #[derive(Deserialize)]
@@ -491,7 +80,7 @@ async fn token(
         let client_id = given("client_id", form.client_id)?;
         let client_secret = given("client_secret", form.client_secret)?;
         let active = app.owner_is_active();
-        let access = &mut lock(&app.traffic).access;
+        let access = &mut app.traffic().access;
         if !active || !access.knows(&client_id, &client_secret) {
             return Err(Refusal::WrongCredentials);
         }
@@ -519,7 +108,7 @@ struct WhoamiJson<'a> {
 async fn whoami(State(app): State<Arc<App>>, call: Call) -> Response {
     let tell = || {
         let body = WhoamiJson {
-            user_id: &app.own_member_id,
+            user_id: app.own_member_id(),
             organization_id: &app.config.organization_id,
         };
         Ok(Answer::json(StatusCode::OK, &body))
@@ -527,7 +116,7 @@ async fn whoami(State(app): State<Arc<App>>, call: Call) -> Response {
     exchange(&app, Endpoint::Whoami, None, call, tell).await
 }
 
-/// A member as the API shows it.
+/// A member in the API's JSON format.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct MemberJson<'a> {
@@ -544,7 +133,7 @@ struct MemberJson<'a> {
     created_at: Timestamp,
     #[serde(serialize_with = "moment")]
     updated_at: Timestamp,
-    home_folder_id: Cow<'a, str>,
+    home_folder_id: &'a str,
     user_kind: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     is_archived: Option<bool>,
@@ -553,29 +142,34 @@ struct MemberJson<'a> {
 }
 
 impl<'a> MemberJson<'a> {
-    fn new(app: &'a App, view: MemberView<'a>) -> Self {
+    fn new(app: &'a App, entry: &'a Entry) -> Self {
+        let Entry {
+            member,
+            created_at,
+            updated_at,
+        } = entry;
         let shown = |flag: bool| (flag || !app.config.omit_false).then_some(flag);
         Self {
             organization_id: &app.config.organization_id,
-            member_id: view.member_id,
-            member_type: view.member_type,
-            first_name: view.first_name,
-            last_name: view.last_name,
-            email: view.email,
-            profile_img_url: view.profile_img_url,
-            created_by: &app.own_member_id,
-            updated_by: &app.own_member_id,
-            created_at: view.created_at,
-            updated_at: view.updated_at,
-            home_folder_id: view.home_folder_id,
-            user_kind: view.user_kind,
-            is_archived: shown(view.is_archived),
-            is_inactive: shown(view.is_inactive),
+            member_id: &member.member_id,
+            member_type: &member.member_type,
+            first_name: &member.first_name,
+            last_name: &member.last_name,
+            email: &member.email,
+            profile_img_url: member.profile_img_url.as_deref(),
+            created_by: app.own_member_id(),
+            updated_by: app.own_member_id(),
+            created_at: *created_at,
+            updated_at: *updated_at,
+            home_folder_id: &member.home_folder_id,
+            user_kind: &member.user_kind,
+            is_archived: shown(member.is_archived),
+            is_inactive: shown(member.is_inactive),
         }
     }
 }
 
-/// A time in milliseconds, as the API writes it.
+/// Serializes a time with milliseconds, as the API does.
 fn moment<S: serde::Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(&format_args!("{time:.3}"))
 }
@@ -626,7 +220,7 @@ fn list(app: &App, query: ListQueryOr, v2_1: bool) -> Result<Answer, Refusal> {
     if query.search.is_some() && !app.config.search {
         return Err(Refusal::invalid("there is no search any more"));
     }
-    let filter = Filter {
+    let filter = ListFilter {
         email: query.email.as_deref(),
         search: query.search.as_deref(),
         archived: query_flag("includeArchived", query.include_archived.as_deref())?,
@@ -640,7 +234,7 @@ fn list(app: &App, query: ListQueryOr, v2_1: bool) -> Result<Answer, Refusal> {
     let organization = app.organization();
     let page = organization.page(&filter, from, limit);
     let entries: Vec<_> = (page.entries.into_iter())
-        .map(|view| MemberJson::new(app, view))
+        .map(|entry| MemberJson::new(app, entry))
         .collect();
     if everybody {
         return Ok(Answer::json(StatusCode::OK, &entries));
@@ -678,7 +272,7 @@ fn query_cursor(name: &str, value: Option<&str>) -> Result<usize, Refusal> {
     })
 }
 
-/// A position as a cursor: opaque, with a check so that a made-up one is noticed.
+/// Returns an opaque cursor for a position, with a checksum so that an invented cursor is rejected.
 fn cursor(position: usize) -> String {
     let check = scramble(position as u64) >> 32;
     format!("{check:08x}{position:x}")
@@ -708,7 +302,7 @@ async fn update_member(
     call: Call,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    // A body that's refused (it's too large, say) is logged as an empty one.
+    // A rejected body, such as one that is too large, is logged as an empty one.
     let logged = body.as_ref().map_or_else(|_| Bytes::new(), Bytes::clone);
     let update = || {
         let body = body.map_err(|error| Refusal::invalid(error.body_text()))?;
@@ -728,9 +322,9 @@ fn show(
     organization: &Organization,
     position: Option<usize>,
 ) -> Result<Answer, Refusal> {
-    let view = (position.and_then(|position| organization.view(position)))
-        .ok_or(Refusal::UnknownMember)?;
-    Ok(Answer::json(StatusCode::OK, &MemberJson::new(app, view)))
+    let entry =
+        (position.and_then(|position| organization.get(position))).ok_or(Refusal::UnknownMember)?;
+    Ok(Answer::json(StatusCode::OK, &MemberJson::new(app, entry)))
 }
 
 #[derive(Deserialize)]
@@ -797,12 +391,12 @@ async fn unknown(State(app): State<Arc<App>>, call: Call) -> Response {
     exchange(&app, Endpoint::Other, None, call, refuse).await
 }
 
-/// The counts, for scripts. Looking doesn't count as a request.
+/// Returns the statistics, for scripts. This doesn't count as a request.
 async fn stats(State(app): State<Arc<App>>) -> Response {
     Answer::json(StatusCode::OK, &app.stats()).response()
 }
 
-/// The members as they are now, for scripts.
+/// Returns the current members as CSV, for scripts.
 async fn members_csv(State(app): State<Arc<App>>) -> Response {
     let mut body = Vec::new();
     match app.organization().write_csv(&mut body) {

@@ -1,28 +1,30 @@
-//! The accept loop. It owns the connections, so that they end with it, and it's here rather than
-//! in `axum::serve` because a fault may want a connection closed without an answer.
+//! The accept loop. It owns the connections, so they close when it ends. It replaces `axum::serve`
+//! because a fault may have to close a connection without a response.
 
-use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
-use axum::{Router, body::Body, response::Response};
-use hyper::{Request, body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Notify,
-    task::JoinSet,
-};
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-use super::routes::{self, App};
+use super::app::App;
+use super::exchange::CloseInstead;
+use super::routes;
 
-/// An extension of a response that must not be sent: the connection is to be closed instead.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CloseInstead;
-
-/// Accepts connections for ever.
+/// Accepts connections until the task is aborted.
 pub(super) async fn serve(listener: TcpListener, app: Arc<App>) {
     let router = routes::router(Arc::clone(&app));
     let mut connections = JoinSet::new();
@@ -35,19 +37,19 @@ pub(super) async fn serve(listener: TcpListener, app: Arc<App>) {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "can't accept a connection");
-                    // Out of descriptors, most likely: others have to close first.
+                    // The process is probably out of file descriptors, so wait until some are closed.
                     if !is_of_one_connection(&error) {
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 }
             },
-            // Ended connections would pile up in the set otherwise.
+            // Without this, closed connections would accumulate in the set.
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-/// Whether the error is about the connection that would have been accepted, not about accepting.
+/// Returns whether the error concerns only the incoming connection and not the listener.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -57,9 +59,9 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Answers the requests of one connection until either side closes it.
+/// Serves the requests of one connection until either side closes it.
 async fn converse(stream: TcpStream, router: Router) {
-    // Small answers must go out at once, or latencies measured here would be the kernel's.
+    // Small responses must be sent immediately. Otherwise Nagle's algorithm would distort measured latencies.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "can't set TCP_NODELAY");
     }
@@ -71,7 +73,7 @@ async fn converse(stream: TcpStream, router: Router) {
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         ended = &mut connection => if let Err(error) = ended {
-            // Clients that leave in the middle are daily bread here.
+            // Clients often disconnect in the middle of a request, so this is not a warning.
             tracing::trace!(error, "a connection broke");
         },
         () = close.notified() => {}
@@ -86,7 +88,7 @@ async fn answer(
     let response = router.oneshot(request.map(Body::new)).await?;
     if response.extensions().get::<CloseInstead>().is_some() {
         close.notify_one();
-        // The connection is dropped around this future before it could go on.
+        // The notification drops the connection, and this future with it.
         std::future::pending::<()>().await;
     }
     Ok(response)

@@ -1,83 +1,84 @@
-//! What happened: the counts that tests and benchmarks read, and, when asked for, the log of
-//! arrivals and PATCH requests. Counting is all it does; `routes` says when.
+//! Statistics: the counters that tests and benchmarks read, and an optional log of arrivals and PATCH
+//! requests. This module only counts; `routes` reports the events.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::{Duration, Instant},
-};
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::faults::Endpoint;
 
-/// What happened since the start. Times are durations since then.
+/// The statistics since the start. Times are durations since the start.
 ///
-/// A client that gives up on a request may send the next one before the sandbox has noticed that
-/// it left; for that moment both count as under way.
+/// A client that abandons a request may send the next one before the sandbox notices the disconnect.
+/// During that moment both requests count as in flight.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Stats {
-    /// Requests by endpoint.
+    /// The number of requests by endpoint.
     pub requests: BTreeMap<Endpoint, u64>,
-    /// Answers by status.
+    /// The number of responses by status.
     pub statuses: BTreeMap<u16, u64>,
-    /// Requests that never got an answer: cut, hanging until the end, or given up by the client.
+    /// The requests without a response: the sandbox closed the connection or never answered, or the client
+    /// gave up.
     pub unanswered: u64,
-    /// PATCH requests that took effect, whatever the client was told.
+    /// The PATCH requests that were applied, whatever the response was.
     pub applied: u64,
-    /// The most requests under way at once, signing in aside.
+    /// The highest number of requests in flight at once, excluding token requests.
     pub peak_in_flight: usize,
-    /// The most PATCH requests of one member under way at once.
+    /// The highest number of PATCH requests in flight at once for one member.
     pub peak_in_flight_one_member: usize,
-    /// 429s for the rate.
+    /// The 429 responses that the rate limit caused.
     pub refused_by_rate_limit: u64,
-    /// 429s for too many at once.
+    /// The 429 responses that the concurrency limit caused.
     pub refused_by_concurrency: u64,
-    /// Faults that struck.
+    /// The number of injected faults.
     pub faults: u64,
-    /// Connections accepted.
+    /// The number of accepted connections.
     pub connections: u64,
-    /// When tokens were asked for.
+    /// The times of the token requests.
     #[serde(serialize_with = "as_count")]
     pub token_calls: Vec<Duration>,
-    /// When requests arrived, signing in aside; only with [`record_patches`](super::Config::record_patches).
+    /// The arrival times of requests, excluding token requests. Recorded only with
+    /// [`record_patches`](super::Config::record_patches).
     #[serde(skip)]
     pub arrivals: Vec<Duration>,
-    /// The PATCH requests in order of arrival; only with [`record_patches`](super::Config::record_patches).
+    /// The PATCH requests in order of arrival. Recorded only with
+    /// [`record_patches`](super::Config::record_patches).
     #[serde(skip)]
     pub patches: Vec<PatchRecord>,
 }
 
 impl Stats {
-    /// How many requests an endpoint had.
+    /// Returns the number of requests to an endpoint.
     #[must_use]
     pub fn requests_to(&self, endpoint: Endpoint) -> u64 {
         self.requests.get(&endpoint).copied().unwrap_or_default()
     }
 
-    /// How often a status was answered.
+    /// Returns the number of responses with a status.
     #[must_use]
     pub fn answered(&self, status: u16) -> u64 {
         self.statuses.get(&status).copied().unwrap_or_default()
     }
 }
 
-/// One PATCH.
+/// One PATCH request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PatchRecord {
-    /// Whom it was meant for.
+    /// The id of the member in the request's path.
     pub member_id: String,
-    /// What it said; a string if it wasn't JSON.
+    /// The body of the request, or a string if it wasn't JSON.
     pub body: Value,
-    /// What was answered; `None` as long as nothing was.
+    /// The status of the response, or `None` if there is no response yet.
     pub status: Option<u16>,
-    /// Whether it took effect.
+    /// Whether the request was applied.
     pub applied: bool,
-    /// When it arrived.
+    /// The arrival time.
     pub at: Duration,
 }
 
-/// Times are many: the JSON tells how many.
+/// Serializes the times as their number, because the list can be long.
 #[expect(
     clippy::ptr_arg,
     reason = "serde hands over the field as it is declared"
@@ -86,23 +87,23 @@ fn as_count<S: serde::Serializer>(times: &Vec<Duration>, to: S) -> Result<S::Ok,
     times.len().serialize(to)
 }
 
-/// Keeps the counts.
+/// Updates the statistics.
 #[derive(Debug)]
 pub(super) struct Tally {
     pub(super) stats: Stats,
     started: Instant,
     recording: bool,
     in_flight: usize,
-    /// PATCH requests under way by member; entries leave at zero, so it stays small.
+    /// The number of PATCH requests in flight by member. Entries are removed at zero to keep the map small.
     patching: HashMap<Box<str>, usize>,
 }
 
-/// A request under way, as the tally knows it.
+/// The tally's record of a request in flight.
 #[derive(Debug)]
 pub(super) struct Ticket {
     endpoint: Endpoint,
     patched: Option<Box<str>>,
-    /// Its place in the log.
+    /// The request's index in `Stats::patches`.
     record: Option<usize>,
 }
 
@@ -117,7 +118,7 @@ impl Tally {
         }
     }
 
-    /// A request arrives; a PATCH with whom it's for and what it says.
+    /// Records the arrival of a request. `patch` holds the member id and the body of a PATCH request.
     pub(super) fn arrive(
         &mut self,
         endpoint: Endpoint,
@@ -160,7 +161,7 @@ impl Tally {
         ticket
     }
 
-    /// A request takes effect.
+    /// Records that a request was applied.
     pub(super) fn apply(&mut self, ticket: &Ticket) {
         if ticket.patched.is_none() {
             return;
@@ -171,7 +172,7 @@ impl Tally {
         }
     }
 
-    /// A request ends, with an answer or without one.
+    /// Records the end of a request, with or without a response.
     pub(super) fn leave(&mut self, ticket: &Ticket, status: Option<u16>) {
         if ticket.endpoint != Endpoint::Token {
             self.in_flight = self.in_flight.saturating_sub(1);

@@ -1,4 +1,4 @@
-//! One attempt at each endpoint.
+//! The HTTP client: makes one attempt at one endpoint.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -11,37 +11,36 @@ use secrecy::{ExposeSecret, SecretString};
 use super::error::AttemptError;
 use super::hosts::is_loopback;
 use super::wire::{self, Token, UnreadableBody, UpdateBody};
-use crate::change::{Change, Member};
+use crate::model::{Change, Member};
 
-/// The longest body of a 2xx answer that is taken: a page of 1,000 members is half a megabyte.
+/// The maximum body size of a 2xx answer. A page of 1,000 members is half a megabyte.
 const MAX_BODY: usize = 64 * 1024 * 1024;
-/// The longest body of any other answer that is looked at.
+/// The maximum body size that is read of any other answer.
 const MAX_ERROR_BODY: usize = 64 * 1024;
-/// The longest wait that an API may ask for; a longer one is cut to this.
+/// The maximum wait accepted from `Retry-After`; a longer one is reduced to this.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
-/// A connection is there within this or not at all.
+/// The time limit for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The headers of an update, so that their table need not grow: two of ours, and five that reqwest and hyper add
-/// (Accept, User-Agent, Accept-Encoding, Host, Content-Length).
+/// The number of headers of an update, so that the header map need not grow: two are set here, and reqwest
+/// and hyper add five (Accept, User-Agent, Accept-Encoding, Host, Content-Length).
 const HEADERS: usize = 7;
 
 /// How to reach the API.
 #[derive(Clone, Debug)]
-pub struct ClientOptions {
-    /// The base URL, checked, without a slash at its end.
+pub(crate) struct ClientOptions {
+    /// The validated base URL, without a trailing slash.
     pub base_url: String,
-    /// The time for one request, answer included.
+    /// The timeout of one request, including its answer.
     pub timeout: Duration,
-    /// Connections that are kept open.
+    /// The number of idle connections kept open.
     pub connections: usize,
-    /// A company's own certificates (PEM), beside the system's.
+    /// The company's own CA certificates (PEM), in addition to the system's.
     pub ca_cert: Option<PathBuf>,
 }
 
-/// The client can't be made.
+/// The client can't be created.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
-pub enum ClientError {
+pub(crate) enum ClientError {
     #[error("--ca-cert {path} can't be read: {source}")]
     CaRead {
         path: String,
@@ -53,16 +52,16 @@ pub enum ClientError {
     Build(String),
 }
 
-/// Which listing of members is asked.
+/// Which endpoint lists the members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// `GET /v2.1/members`, which tells the total.
+pub(crate) enum ListingVersion {
+    /// `GET /v2.1/members`, which reports the total.
     V2_1,
-    /// `GET /v2/members`, for organizations that have nothing newer.
+    /// `GET /v2/members`, for organizations without the newer endpoint.
     V2,
 }
 
-impl Version {
+impl ListingVersion {
     const fn path(self) -> &'static str {
         match self {
             Self::V2_1 => "/v2.1/members",
@@ -71,68 +70,66 @@ impl Version {
     }
 }
 
-/// Which members a listing shows.
+/// Which members a listing returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Filter<'a> {
-    /// All of them.
+pub(crate) enum MemberFilter<'a> {
+    /// All members.
     All,
-    /// Those with exactly this email.
+    /// The members with exactly this email.
     Email(&'a str),
-    /// Those that a search for this email finds; deprecated.
+    /// The members that a search for this email finds; deprecated.
     Search(&'a str),
 }
 
 /// One request.
 #[derive(Clone, Copy, Debug)]
-pub enum Request<'a> {
-    /// Who am I.
+pub(crate) enum Request<'a> {
+    /// Returns the identity of the credentials.
     Whoami,
-    /// A page of members, archived and inactive ones included.
+    /// Returns a page of members, including archived and inactive ones.
     List {
-        /// Which listing.
-        version: Version,
+        /// Which endpoint.
+        version: ListingVersion,
         /// Which members.
-        filter: Filter<'a>,
-        /// The cursor; none for the first page.
+        filter: MemberFilter<'a>,
+        /// The cursor; `None` for the first page.
         page: Option<&'a str>,
-        /// Members a page; none leaves it to the API.
+        /// The number of members per page; `None` leaves it to the API.
         limit: Option<u32>,
     },
-    /// One member.
+    /// Returns one member.
     Member {
-        /// The id.
+        /// The member's id.
         id: &'a str,
     },
     /// Changes one member.
     Update {
-        /// The id.
+        /// The member's id.
         id: &'a str,
-        /// What to set.
+        /// The changes to send.
         changes: &'a [Change],
     },
-    /// A page of the organization's account types.
+    /// Returns a page of the organization's account types.
     AccountTypes {
-        /// The page's token; none for the first.
+        /// The page token; `None` for the first page.
         page: Option<&'a str>,
     },
 }
 
 impl Request<'_> {
-    /// Whether the request changes something.
-    #[must_use]
-    pub const fn is_update(&self) -> bool {
+    /// Returns whether the request changes something.
+    pub(crate) const fn is_update(&self) -> bool {
         matches!(self, Self::Update { .. })
     }
 
-    /// The name in logs, without anybody's data.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
+    /// Returns the request's name for logs, without personal data.
+    pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Whoami => "GET whoami",
             Self::List { filter, .. } => match filter {
-                Filter::All => "GET members",
-                Filter::Email(_) => "GET members?email",
-                Filter::Search(_) => "GET members?search",
+                MemberFilter::All => "GET members",
+                MemberFilter::Email(_) => "GET members?email",
+                MemberFilter::Search(_) => "GET members?search",
             },
             Self::Member { .. } => "GET member",
             Self::Update { .. } => "PATCH member",
@@ -143,42 +140,42 @@ impl Request<'_> {
 
 /// A 2xx answer.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub(crate) struct ApiResponse {
     /// The HTTP status.
     pub status: u16,
     /// The body.
     pub body: Bytes,
 }
 
-impl Answer {
-    /// The body as a member.
+impl ApiResponse {
+    /// Parses the body as a member.
     ///
     /// # Errors
-    /// If it is none.
-    pub fn member(&self) -> Result<Member, UnreadableBody> {
+    /// Returns an error if the body is not a member.
+    pub(crate) fn member(&self) -> Result<Member, UnreadableBody> {
         wire::parse_member(&self.body)
     }
 }
 
-/// The API's client: connections are kept and used again.
+/// The API's HTTP client, which reuses connections.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub(crate) struct Client {
     http: reqwest::Client,
     base_url: Url,
-    /// `/v2/members`, to which an id is added for each update.
+    /// The URL of `/v2/members`, to which each update appends an id.
     members: Url,
     timeout: Duration,
 }
 
 impl Client {
-    /// A client; nothing is sent.
+    /// Creates a client. This sends nothing.
     ///
     /// # Errors
-    /// If the company's certificates can't be read, or the system's TLS can't be set up.
-    pub fn new(options: &ClientOptions) -> Result<Self, ClientError> {
+    /// Returns an error if the company's certificates can't be read, or the system's TLS can't be set up.
+    pub(crate) fn new(options: &ClientOptions) -> Result<Self, ClientError> {
         let build = |error: &dyn std::error::Error| ClientError::Build(chain(error));
         let base_url = Url::parse(&options.base_url).map_err(|error| build(&error))?;
-        // A second client in one process finds the provider installed, which is as good.
+        // A second client in the same process finds the provider already installed, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -188,10 +185,10 @@ impl Client {
                 env!("CARGO_PKG_VERSION")
             )))
             .default_headers(headers)
-            // A redirect could take the token to another host, and would pass by the pacer.
+            // A redirect could send the token to another host, and would bypass the pacer.
             .redirect(reqwest::redirect::Policy::none())
-            // Every try passes the pacer: none is made behind its back. `never` alone still copies each request for a
-            // try that may come.
+            // Every try goes through the pacer, so reqwest must not retry by itself. `never` alone would
+            // still copy each request for a possible retry.
             .retry(reqwest::retry::never().max_retries_per_request(0))
             .referer(false)
             .tcp_nodelay(true)
@@ -199,7 +196,8 @@ impl Client {
             .timeout(options.timeout)
             .pool_max_idle_per_host(options.connections);
         if is_loopback(&base_url) {
-            // The system's proxy is for other hosts: it would get the token, and could not come back here.
+            // A system proxy is meant for other hosts. It would receive the token and could not reach this
+            // machine.
             builder = builder.no_proxy();
         }
         if let Some(path) = &options.ca_cert {
@@ -223,11 +221,16 @@ impl Client {
         })
     }
 
-    /// Asks for a token: the credentials stand in the form, for HTTP Basic and JSON fail on some organizations.
+    /// Requests a token. The credentials are sent in the form, because HTTP Basic and JSON fail for some
+    /// organizations.
     ///
     /// # Errors
-    /// If the attempt fails.
-    pub async fn token(&self, id: &str, secret: &SecretString) -> Result<Token, AttemptError> {
+    /// Returns an error if the attempt fails.
+    pub(crate) async fn token(
+        &self,
+        id: &str,
+        secret: &SecretString,
+    ) -> Result<Token, AttemptError> {
         let url = self.url("/v2/auth/token");
         let form = [
             ("grant_type", "client_credentials"),
@@ -241,15 +244,15 @@ impl Client {
         })
     }
 
-    /// One attempt.
+    /// Makes one attempt.
     ///
     /// # Errors
-    /// If it is not answered with 2xx, or the answer can't be read to its end.
-    pub async fn attempt(
+    /// Returns an error if the answer is not 2xx or can't be read completely.
+    pub(crate) async fn attempt(
         &self,
         request: Request<'_>,
         bearer: &HeaderValue,
-    ) -> Result<Answer, AttemptError> {
+    ) -> Result<ApiResponse, AttemptError> {
         let method = if request.is_update() {
             Method::PATCH
         } else {
@@ -283,14 +286,14 @@ impl Client {
             } => {
                 let mut url = self.url(version.path());
                 let mut query = url.query_pairs_mut();
-                // Without these, archived and inactive members are left out.
+                // Without these parameters, the API leaves out archived and inactive members.
                 query
                     .append_pair("includeArchived", "true")
                     .append_pair("includeInactive", "true");
                 match filter {
-                    Filter::All => {}
-                    Filter::Email(email) => drop(query.append_pair("email", email)),
-                    Filter::Search(email) => drop(query.append_pair("search", email)),
+                    MemberFilter::All => {}
+                    MemberFilter::Email(email) => drop(query.append_pair("email", email)),
+                    MemberFilter::Search(email) => drop(query.append_pair("search", email)),
                 }
                 if let Some(limit) = limit {
                     query.append_pair("limit", &limit.to_string());
@@ -303,7 +306,7 @@ impl Client {
             }
             Request::Member { id } | Request::Update { id, .. } => {
                 let mut url = self.members.clone();
-                // An id is opaque: one segment, whatever it holds.
+                // An id is opaque: it becomes exactly one path segment, whatever it contains.
                 if let Ok(mut segments) = url.path_segments_mut() {
                     segments.push(id);
                 }
@@ -322,7 +325,7 @@ impl Client {
     async fn send(
         &self,
         request: impl Future<Output = reqwest::Result<reqwest::Response>>,
-    ) -> Result<Answer, AttemptError> {
+    ) -> Result<ApiResponse, AttemptError> {
         let response = request.await.map_err(|error| self.classify(error))?;
         let status = response.status();
         if status.is_success() {
@@ -332,13 +335,13 @@ impl Client {
                     status: status.as_u16(),
                     what,
                 })?;
-            return Ok(Answer {
+            return Ok(ApiResponse {
                 status: status.as_u16(),
                 body,
             });
         }
         let retry_after = response.headers().get(RETRY_AFTER).and_then(retry_after);
-        // The status is what counts: a body that breaks off, or is endless, is a message less.
+        // The status decides. If the body is cut off or endless, only the message is lost.
         let body = read_some(response, MAX_ERROR_BODY).await;
         Err(AttemptError::Status(wire::parse_error(
             status.as_u16(),
@@ -348,7 +351,7 @@ impl Client {
     }
 
     fn classify(&self, error: reqwest::Error) -> AttemptError {
-        // The URL may hold somebody's email.
+        // The URL may contain somebody's email.
         let error = error.without_url();
         let text = chain(&error);
         if error.is_builder() {
@@ -367,9 +370,8 @@ impl Client {
     }
 }
 
-/// A value as it stands in the form that asks for a token.
-#[must_use]
-pub fn form_encoded(value: &str) -> String {
+/// Returns a value as it is encoded in the form of the token request.
+pub(crate) fn form_encoded(value: &str) -> String {
     let form = Url::parse_with_params("form:", [("", value)]);
     let encoded = form.as_ref().ok().and_then(Url::query);
     encoded
@@ -378,14 +380,14 @@ pub fn form_encoded(value: &str) -> String {
         .to_owned()
 }
 
-/// `base` with `path` behind its own.
+/// Returns `base` with `path` appended to its path.
 fn below(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
     url
 }
 
-/// An error's message with those of its causes, the repeated ones left out.
+/// Returns an error's message followed by those of its causes, without repetitions.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -409,7 +411,7 @@ async fn read(mut response: reqwest::Response, most: usize) -> Result<Bytes, Str
             Ok(Some(chunk)) if body.len() + chunk.len() > most => {
                 return Err(format!("it is longer than {} MiB", most / 1024 / 1024));
             }
-            // Most answers are one chunk, which is passed on without a copy.
+            // Most answers are a single chunk, which is passed on without a copy.
             Ok(Some(chunk)) if first.is_none() && body.is_empty() => first = Some(chunk),
             Ok(Some(chunk)) => {
                 if let Some(first) = first.take() {
@@ -433,8 +435,8 @@ async fn read_some(mut response: reqwest::Response, most: usize) -> Vec<u8> {
     body
 }
 
-/// `Retry-After`: seconds, or an HTTP date in any of its three forms (RFC 9110, 10.2.3 and 5.6.7). None at all, or a date
-/// that has passed, names no time to wait.
+/// Parses `Retry-After`: seconds, or an HTTP date in any of its three forms (RFC 9110, 10.2.3 and 5.6.7).
+/// Returns `None` if the value is invalid, zero or in the past.
 fn retry_after(header: &HeaderValue) -> Option<Duration> {
     let text = header.to_str().ok()?.trim();
     let wait = match text.parse::<f64>() {
@@ -465,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_keep_a_path_before_them_and_encode_what_is_put_in() {
+    fn urls_keep_the_base_path_and_encode_ids_and_emails() {
         let client = client("https://h.example/prefix");
         let url = |request| client.request_url(request).to_string();
         assert_eq!(
@@ -474,8 +476,8 @@ mod tests {
         );
         assert_eq!(
             url(Request::List {
-                version: Version::V2,
-                filter: Filter::Email("a+b@x.org"),
+                version: ListingVersion::V2,
+                filter: MemberFilter::Email("a+b@x.org"),
                 page: None,
                 limit: None,
             }),
@@ -484,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_encoded_as_in_the_form() {
+    fn form_encoded_matches_the_token_request_form() {
         assert_eq!(form_encoded("a b/+=ü"), "a+b%2F%2B%3D%C3%BC");
     }
 

@@ -1,30 +1,30 @@
-//! Where an organization's API is: Sigma's clouds and environments.
+//! The addresses of Sigma's API, by cloud and environment.
 //!
-//! Production hosts are from the `servers` of Sigma's `OpenAPI` description; staging and `dev` from its public sample
-//! scripts.
+//! The production hosts are from the `servers` of Sigma's `OpenAPI` description. The hosts of staging and
+//! `dev` are from its public sample scripts.
 
 /// The environments of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum Environment {
-    /// The one that matters.
+pub(crate) enum Environment {
+    /// Production.
     #[value(alias = "prod")]
     #[serde(alias = "prod")]
     Production,
     /// Sigma's staging.
     #[value(alias = "stage")]
     Staging,
-    /// `http://127.0.0.1:8081`, whatever the cloud.
+    /// `http://127.0.0.1:8081`, for every cloud.
     Dev,
-    /// The API's stand-in, started inside the tool.
+    /// A simulated API, started inside the tool.
     Sandbox,
 }
 
-/// `--env dev`.
-pub const DEV_URL: &str = "http://127.0.0.1:8081";
+/// The base URL of `--env dev`.
+pub(crate) const DEV_URL: &str = "http://127.0.0.1:8081";
 
-/// The name of a cloud, its production URL, and its staging URL if it has one.
-pub const CLOUDS: [(&str, &str, Option<&str>); 13] = [
+/// The name of each cloud, its production URL, and its staging URL if there is one.
+pub(crate) const CLOUDS: [(&str, &str, Option<&str>); 13] = [
     (
         "aws",
         "https://aws-api.sigmacomputing.com",
@@ -56,10 +56,9 @@ pub const CLOUDS: [(&str, &str, Option<&str>); 13] = [
     ("azure-au", "https://api.au.azure.sigmacomputing.com", None),
 ];
 
-/// The cloud has no such API, or the URL can't be used.
+/// The cloud has no such API, or the URL is not usable.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
-pub enum HostError {
+pub(crate) enum HostError {
     #[error(
         "the cloud is not set: give --cloud (your organization's, one of {}), or --base-url",
         names(false)
@@ -93,12 +92,15 @@ fn names(staging: bool) -> String {
         .join(", ")
 }
 
-/// The base URL of a cloud in an environment. The sandbox's is known only once it runs, so that it is not asked
-/// for here.
+/// Returns the base URL of a cloud in an environment. The sandbox's URL is known only once the sandbox runs;
+/// do not ask for it here.
 ///
 /// # Errors
-/// If there is none.
-pub fn base_url(environment: Environment, cloud: Option<&str>) -> Result<&'static str, HostError> {
+/// Returns an error if there is none.
+pub(crate) fn base_url(
+    environment: Environment,
+    cloud: Option<&str>,
+) -> Result<&'static str, HostError> {
     if matches!(environment, Environment::Dev | Environment::Sandbox) {
         return Ok(DEV_URL);
     }
@@ -117,9 +119,8 @@ pub fn base_url(environment: Environment, cloud: Option<&str>) -> Result<&'stati
     }
 }
 
-/// Whether a URL is of this machine: plain http may go there, and no proxy is asked to bring it there.
-#[must_use]
-pub fn is_loopback(url: &reqwest::Url) -> bool {
+/// Returns whether a URL points to this machine. Plain HTTP is allowed there, and no proxy is used.
+pub(crate) fn is_loopback(url: &reqwest::Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     host == "localhost"
         || host
@@ -128,9 +129,8 @@ pub fn is_loopback(url: &reqwest::Url) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
-/// A URL as it may be shown: without a user and a password.
-#[must_use]
-pub fn without_user(url: &str) -> String {
+/// Returns a URL that is safe to show, without user name and password.
+pub(crate) fn without_user(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
         (None, Some((_, rest))) => rest.to_owned(),
@@ -138,11 +138,11 @@ pub fn without_user(url: &str) -> String {
     }
 }
 
-/// Checks a base URL that was given, and answers it without a slash at its end.
+/// Validates a base URL, and returns it without a trailing slash.
 ///
 /// # Errors
-/// If it is no http(s) URL, or plain http to another machine without `allow_http`.
-pub fn check_url(text: &str, allow_http: bool) -> Result<String, HostError> {
+/// Returns an error if it is not an http(s) URL, or is plain HTTP to another machine without `allow_http`.
+pub(crate) fn check_url(text: &str, allow_http: bool) -> Result<String, HostError> {
     let url = reqwest::Url::parse(text).map_err(|_| HostError::NotUrl(without_user(text)))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(HostError::Credentials);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_go_unencrypted_to_this_machine_alone() {
+    fn plain_http_needs_loopback_or_allow_http() {
         for good in [
             "https://a.b/",
             "http://localhost:1",

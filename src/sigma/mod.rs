@@ -1,13 +1,15 @@
-//! The Sigma API: hosts, one attempt at each endpoint, and what may go wrong with it.
+//! The Sigma API: its hosts, one attempt at each endpoint, and the ways an attempt can fail.
 //!
-//! Facts are from Sigma's public `OpenAPI` description and help pages. One attempt is one HTTP request: no waiting,
-//! no second try and no pacing here; `gateway` does that, for every request alike.
+//! The facts are from Sigma's public `OpenAPI` description and help pages. One attempt is one HTTP request.
+//! This module does not wait, retry or pace; `gateway` does that for every request.
 
-pub mod client;
-pub mod error;
-pub mod hosts;
+pub(crate) mod client;
+pub(crate) mod error;
+pub(crate) mod hosts;
 mod wire;
 
-pub use client::{Answer, Client, ClientOptions, Filter, Request, Version};
-pub use error::{ApiError, AttemptError};
-pub use wire::{Identity, Page, Token, TypesPage, UnreadableBody};
+pub(crate) use client::{
+    ApiResponse, Client, ClientOptions, ListingVersion, MemberFilter, Request,
+};
+pub(crate) use error::{AttemptError, is_transient};
+pub(crate) use wire::{Identity, MemberPage, Token, TypesPage};

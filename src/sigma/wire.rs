@@ -1,23 +1,24 @@
-//! The API's JSON, private to `sigma`: liberal in what it accepts, for none of it is promised.
+//! The API's JSON format, private to `sigma`. Parsing is lenient, because the API guarantees none of these
+//! details.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{self, Deserializer, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::de::{self, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::error::ApiError;
-use crate::change::{Change, Field, Member, Value, Values};
+use crate::model::{Change, Field, FieldKind, Member, Value, Values};
 
-/// The body of a 2xx answer is not what it should be.
+/// The body of a 2xx answer has an unexpected form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct UnreadableBody(String);
+pub(crate) struct UnreadableBody(String);
 
 impl UnreadableBody {
     fn json(error: &serde_json::Error) -> Self {
-        // serde_json's message holds pieces of the body when a type is wrong: only where it is, is said.
+        // If a type is wrong, serde_json's message quotes the body. Report only the position.
         let what = match error.classify() {
             serde_json::error::Category::Eof => "it is cut off",
             serde_json::error::Category::Syntax => "it is not JSON",
@@ -31,8 +32,8 @@ impl UnreadableBody {
     }
 }
 
-/// A string, taken from the body without a copy where it has no escapes. Ids and cursors that are numbers are
-/// taken as their digits.
+/// A string, borrowed from the body if it has no escapes. Numeric ids and cursors are accepted as their
+/// digits.
 #[derive(Debug, Default)]
 struct Text<'a>(Cow<'a, str>);
 
@@ -58,80 +59,92 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WireMember<'a> {
-    #[serde(borrow)]
-    member_id: Text<'a>,
-    #[serde(borrow)]
-    email: Option<Text<'a>>,
-    #[serde(borrow)]
-    first_name: Option<Text<'a>>,
-    #[serde(borrow)]
-    last_name: Option<Text<'a>>,
-    #[serde(borrow)]
-    member_type: Option<Text<'a>>,
-    #[serde(borrow)]
-    user_kind: Option<Text<'a>>,
-    #[serde(default, deserialize_with = "flag")]
-    is_archived: Option<bool>,
-    #[serde(default, deserialize_with = "flag")]
-    is_inactive: Option<bool>,
-}
+/// A member as the API writes it. Each field is read as its [`FieldKind`] says.
+#[derive(Debug)]
+struct WireMember(Member);
 
-/// A boolean, which some servers write as text or as 0 and 1.
-fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
-    struct FlagVisitor;
-    impl Visitor<'_> for FlagVisitor {
-        type Value = Option<bool>;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("true or false")
-        }
-        fn visit_bool<E: de::Error>(self, flag: bool) -> Result<Self::Value, E> {
-            Ok(Some(flag))
-        }
-        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-            Ok(None)
-        }
-        fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
-            match number {
-                0 | 1 => Ok(Some(number == 1)),
-                _ => Err(E::invalid_value(de::Unexpected::Unsigned(number), &self)),
+impl<'de> Deserialize<'de> for WireMember {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MemberVisitor;
+        impl<'de> Visitor<'de> for MemberVisitor {
+            type Value = WireMember;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a member")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WireMember, A::Error> {
+                const ID: &str = "memberId";
+                let mut id: Option<Box<str>> = None;
+                let mut values = Values::default();
+                while let Some(Text(key)) = map.next_key()? {
+                    let readable = |field: &Field| !field.is_write_only();
+                    if key == ID {
+                        if id.is_some() {
+                            return Err(de::Error::duplicate_field(ID));
+                        }
+                        id = Some(map.next_value::<Text<'_>>()?.0.into());
+                    } else if let Some(field) = Field::from_api_name(&key).filter(readable) {
+                        if values.get(field).is_some() {
+                            return Err(de::Error::duplicate_field(field.api_name()));
+                        }
+                        let value = if field.kind() == FieldKind::Flag {
+                            map.next_value::<WireFlag>()?.0.map(Value::Flag)
+                        } else {
+                            let text: Option<Text<'_>> = map.next_value()?;
+                            text.map(|text| Value::Text(text.0.into()))
+                        };
+                        values.set(field, value);
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                for field in Field::ALL {
+                    // A missing flag means false.
+                    if field.kind() == FieldKind::Flag
+                        && !field.is_write_only()
+                        && values.get(field).is_none()
+                    {
+                        values.set(field, Some(Value::Flag(false)));
+                    }
+                }
+                let id = id.ok_or_else(|| de::Error::missing_field(ID))?;
+                Ok(WireMember(Member { id, values }))
             }
         }
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-            let folded = text.to_ascii_lowercase();
-            (folded.parse().map(Some))
-                .map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
-        }
+        deserializer.deserialize_map(MemberVisitor)
     }
-    deserializer.deserialize_any(FlagVisitor)
 }
 
-impl From<WireMember<'_>> for Member {
-    fn from(wire: WireMember<'_>) -> Self {
-        let mut values = Values::default();
-        let mut text = |field, text: Option<Text<'_>>| {
-            values.set(field, text.map(|text| Value::Text(text.0.into())));
-        };
-        text(Field::Email, wire.email);
-        text(Field::FirstName, wire.first_name);
-        text(Field::LastName, wire.last_name);
-        text(Field::MemberType, wire.member_type);
-        text(Field::UserKind, wire.user_kind);
-        // A flag that is absent is false.
-        values.set(
-            Field::IsArchived,
-            Some(Value::Flag(wire.is_archived.unwrap_or(false))),
-        );
-        values.set(
-            Field::IsInactive,
-            Some(Value::Flag(wire.is_inactive.unwrap_or(false))),
-        );
-        Self {
-            id: wire.member_id.0.into(),
-            values,
+/// A boolean, which some servers write as a string or as 0 or 1. `None` is `null`.
+#[derive(Debug)]
+struct WireFlag(Option<bool>);
+
+impl<'de> Deserialize<'de> for WireFlag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FlagVisitor).map(Self)
+    }
+}
+
+struct FlagVisitor;
+impl Visitor<'_> for FlagVisitor {
+    type Value = Option<bool>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true or false")
+    }
+    fn visit_bool<E: de::Error>(self, flag: bool) -> Result<Self::Value, E> {
+        Ok(Some(flag))
+    }
+    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+        match number {
+            0 | 1 => Ok(Some(number == 1)),
+            _ => Err(E::invalid_value(de::Unexpected::Unsigned(number), &self)),
         }
+    }
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        let folded = text.to_ascii_lowercase();
+        (folded.parse().map(Some)).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
     }
 }
 
@@ -147,26 +160,26 @@ struct WirePage<'a, E> {
 
 /// One page of members.
 #[derive(Debug)]
-pub struct Page {
+pub(crate) struct MemberPage {
     /// The members.
     pub members: Vec<Member>,
-    /// The cursor of the next page; none at the end.
+    /// The cursor of the next page; `None` at the end.
     pub next: Option<String>,
-    /// How many members there are in all, if the API tells.
+    /// The total number of members, if the API reports it.
     pub total: Option<u64>,
-    /// How many entries can't be read as members.
+    /// The number of entries that can't be read as members.
     pub unreadable: usize,
 }
 
-impl Page {
-    /// Reads a page, or the bare array that older organizations answer. One entry that is no member does not make the
-    /// others unreadable.
+impl MemberPage {
+    /// Reads a page, or the bare array that older organizations return. Entries that are not members are
+    /// skipped and counted.
     ///
     /// # Errors
-    /// If it is neither, or none of its entries is a member.
-    pub fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
+    /// Returns an error if the body is neither, or none of its entries is a member.
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
         WirePage::parse(body)
-            .map(|page| Self::of(page, |member: WireMember<'_>| Some(member.into())))
+            .map(|page| Self::of(page, |member: WireMember| Some(member.0)))
             .or_else(|error| Self::salvage(body).ok_or(error))
     }
 
@@ -202,7 +215,7 @@ impl<'b, E: Deserialize<'b>> WirePage<'b, E> {
     }
 }
 
-/// The cursor of the next page; at the end it is absent, null or empty.
+/// Returns the cursor of the next page. On the last page it is absent, null or empty.
 fn cursor(text: Option<Text<'_>>) -> Option<String> {
     text.map(|text| text.0.into_owned())
         .filter(|next| !next.is_empty())
@@ -211,17 +224,17 @@ fn cursor(text: Option<Text<'_>>) -> Option<String> {
 /// Reads the member that the API returned.
 ///
 /// # Errors
-/// If the body is no member.
+/// Returns an error if the body is not a member.
 pub(super) fn parse_member(body: &[u8]) -> Result<Member, UnreadableBody> {
-    from_json::<WireMember<'_>>(body).map(Member::from)
+    from_json::<WireMember>(body).map(|member| member.0)
 }
 
 /// The answer of `POST /v2/auth/token`.
 #[derive(Deserialize)]
-pub struct Token {
+pub(crate) struct Token {
     /// The bearer token.
     pub access_token: secrecy::SecretString,
-    /// Its life in seconds, if the API tells.
+    /// The token's lifetime in seconds, if the API reports it.
     #[serde(default, deserialize_with = "seconds")]
     pub expires_in: Option<f64>,
 }
@@ -232,12 +245,13 @@ impl Token {
     }
 }
 
-/// A count that is told for convenience: anything else is as good as nothing.
+/// Reads an informational count. Anything that is not a count is treated as missing.
 fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     Ok(serde_json::Value::deserialize(deserializer)?.as_u64())
 }
 
-/// A number, which some servers write as a string. Anything else is as good as nothing: it is no reason not to sign in.
+/// Reads a number, which some servers write as a string. Anything else is treated as missing, so that it does
+/// not prevent signing in.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     Ok(match serde_json::Value::deserialize(deserializer)? {
         serde_json::Value::Number(number) => number.as_f64(),
@@ -249,19 +263,19 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D:
 /// The answer of `GET /v2/whoami`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Identity {
-    /// The member to whom the credentials belong.
+pub(crate) struct Identity {
+    /// The member that the credentials belong to.
     pub user_id: Option<String>,
-    /// The organization.
+    /// The organization's id.
     pub organization_id: Option<String>,
 }
 
 impl Identity {
-    /// Reads it.
+    /// Reads the body.
     ///
     /// # Errors
-    /// If it is no JSON object.
-    pub fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
+    /// Returns an error if the body is not a JSON object.
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
         from_json(body)
     }
 }
@@ -269,7 +283,7 @@ impl Identity {
 /// One page of `GET /v2/accountTypes`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct TypesPage {
+pub(crate) struct TypesPage {
     entries: Vec<AccountType>,
     next_page_token: Option<String>,
 }
@@ -281,17 +295,16 @@ struct AccountType {
 }
 
 impl TypesPage {
-    /// Reads it.
+    /// Reads the body.
     ///
     /// # Errors
-    /// If it is no such page.
-    pub fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
+    /// Returns an error if the body is not such a page.
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
         from_json(body)
     }
 
-    /// The names, and the token of the next page.
-    #[must_use]
-    pub fn into_parts(self) -> (Vec<String>, Option<String>) {
+    /// Returns the names, and the token of the next page.
+    pub(crate) fn into_parts(self) -> (Vec<String>, Option<String>) {
         let names = self
             .entries
             .into_iter()
@@ -304,15 +317,15 @@ impl TypesPage {
     }
 }
 
-/// JSON has no byte order mark, and some servers write one.
+/// Strips a byte order mark. JSON allows none, but some servers write one.
 fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body)
 }
 
 fn from_json<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, UnreadableBody> {
     let body = without_mark(body);
-    // Checked as a whole once, its strings need not be checked one by one. Broken text in a string that nobody reads is
-    // no reason not to read the others.
+    // The body is validated as UTF-8 once, so that its strings need no separate check. If it is invalid, only
+    // the strings that are read must be valid.
     let parsed = match std::str::from_utf8(body) {
         Ok(text) => serde_json::from_str(text),
         Err(_) => serde_json::from_slice(body),
@@ -328,7 +341,7 @@ struct WireError {
     request_id: Option<serde_json::Value>,
 }
 
-/// Reads the body of an answer that is not 2xx; anything may stand there, in any length.
+/// Reads the body of an answer that is not 2xx. The body may contain anything and have any length.
 pub(super) fn parse_error(
     status: u16,
     body: &[u8],
@@ -363,7 +376,7 @@ pub(super) fn parse_error(
     }
 }
 
-/// What stands in for a message: a proxy's page by its title, or the status' meaning.
+/// Returns a substitute for a missing message: the title of a proxy's page, or the meaning of the status.
 fn describe(status: u16, body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let lower = text.to_ascii_lowercase();
@@ -383,7 +396,7 @@ fn describe(status: u16, body: &[u8]) -> String {
     reason.unwrap_or("(no message)").to_owned()
 }
 
-/// The body of an update.
+/// The JSON body of an update.
 pub(super) struct UpdateBody<'a>(pub(super) &'a [Change]);
 
 impl Serialize for UpdateBody<'_> {
@@ -401,13 +414,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_that_is_no_member_does_not_hide_the_others() {
+    fn unreadable_entries_do_not_hide_the_other_members() {
         let member = |id: &str, archived: &str| {
             format!(r#"{{"memberId":"{id}","email":"e","isArchived":{archived}}}"#)
         };
         let archived = |flag: &str| {
             let body = format!("\u{feff}[{}]", member("a", flag));
-            let page = Page::parse(body.as_bytes()).expect("a page");
+            let page = MemberPage::parse(body.as_bytes()).expect("a page");
             page.members[0].values.is_true(Field::IsArchived)
         };
         assert_eq!(
@@ -426,15 +439,15 @@ mod tests {
             r#"{{"entries":[{},{odd}],"nextPage":"n","total":"many"}}"#,
             member("a", "true")
         );
-        let page = Page::parse(body.as_bytes()).expect("a page");
+        let page = MemberPage::parse(body.as_bytes()).expect("a page");
         assert_eq!((page.members.len(), page.unreadable), (1, 5));
         assert_eq!((page.next.as_deref(), page.total), (Some("n"), None));
-        Page::parse(format!("[{odd}]").as_bytes()).expect_err("none of them is one");
-        assert_eq!(Page::parse(b"[]").expect("a page").unreadable, 0);
+        MemberPage::parse(format!("[{odd}]").as_bytes()).expect_err("none of them is one");
+        assert_eq!(MemberPage::parse(b"[]").expect("a page").unreadable, 0);
     }
 
     #[test]
-    fn a_tokens_life_is_read_however_it_is_written() {
+    fn token_lifetime_is_read_as_number_or_string() {
         let life = |expires_in: &str| {
             let body = format!("{{\"access_token\":\"t\"{expires_in}}}");
             Token::parse(body.as_bytes()).expect("a token").expires_in

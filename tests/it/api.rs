@@ -1,4 +1,4 @@
-//! What is sent and what is made of the answers: statuses, retries, pauses, tokens, listings.
+//! HTTP behaviour: which statuses are retried, pauses, rate limits, tokens and connections.
 
 use std::time::Duration;
 
@@ -24,8 +24,9 @@ fn updates_only(faults: Faults) -> Faults {
     }
 }
 
+/// Sends every status from 300 to 599 and checks which of them cause a retry.
 #[test]
-fn every_status_is_final_or_tried_again() {
+fn only_transient_statuses_are_retried() {
     let api = Api::with_users(1);
     let tried_again: Vec<u16> = (300..=599)
         .filter(|status| {
@@ -49,8 +50,9 @@ fn every_status_is_final_or_tried_again() {
     assert_eq!(tried_again, [408, 429, 500, 502, 503, 504]);
 }
 
+/// `Retry-After` works both as a number of seconds and as an HTTP date.
 #[test]
-fn a_retry_after_in_seconds_or_as_a_date_pauses_all_workers() {
+fn retry_after_pauses_all_workers() {
     let date = || {
         let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3);
         at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
@@ -70,13 +72,13 @@ fn a_retry_after_in_seconds_or_as_a_date_pauses_all_workers() {
             .exits(0);
         let at: Vec<Duration> = api.stats().patches.iter().map(|patch| patch.at).collect();
         let pause = at[1] - at[0];
-        // A date has whole seconds, and the tool takes a moment to start: of three seconds, one is left at least.
+        // A date has whole seconds and the tool needs time to start, so at least one second is left.
         assert!(pause >= Duration::from_millis(950), "{header}: {pause:?}");
     }
 }
 
 #[test]
-fn a_rate_limit_without_retry_after_loses_nothing() {
+fn rate_limit_without_retry_after_loses_no_rows() {
     let rate_limit = Some(RateLimit {
         per_second: 60.0,
         kind: RateLimitKind::TokenBucket { burst: 10.0 },
@@ -92,14 +94,14 @@ fn a_rate_limit_without_retry_after_loses_nothing() {
 }
 
 #[test]
-fn a_limit_of_requests_at_once_loses_nothing() {
+fn server_concurrency_limit_loses_no_rows() {
     let (api, bench) = (Api::with_users(60), Bench::new());
     api.sandbox.set_faults(Faults {
         max_concurrent: Some(5),
         latency: Duration::from_millis(10),
         ..Faults::default()
     });
-    // All of the first burst but five are refused.
+    // The server rejects all but five requests of the first burst.
     bench
         .update(&api, &many(60), &["--retries", "5", "--concurrency", "16"])
         .exits(0);
@@ -107,12 +109,13 @@ fn a_limit_of_requests_at_once_loses_nothing() {
     assert!(api.stats().refused_by_concurrency > 0);
 }
 
+/// `--rate` covers whoami and the listing as well as the updates.
 #[test]
-fn the_rate_holds_for_everything_that_is_sent() {
+fn rate_limits_all_requests() {
     let (api, bench) = (Api::with_users(30), Bench::new());
     bench.update(&api, &many(30), &["--rate", "50"]).exits(0);
     let arrivals = api.stats().arrivals;
-    // 1 whoami, 1 listing, 30 updates; the token's own is counted elsewhere.
+    // 1 whoami, 1 listing, 30 updates. Token requests are counted separately.
     assert_eq!(arrivals.len(), 32);
     let took = arrivals[31] - arrivals[0];
     assert!(
@@ -121,8 +124,9 @@ fn the_rate_holds_for_everything_that_is_sent() {
     );
 }
 
+/// `--concurrency` covers lookups as well as updates, in both lookup modes.
 #[test]
-fn the_concurrency_holds_for_everything_that_is_sent() {
+fn concurrency_limits_all_requests() {
     for (mode, concurrency) in [("each", 3), ("directory", 5)] {
         let faults = Faults {
             latency: Duration::from_millis(10),
@@ -137,8 +141,9 @@ fn the_concurrency_holds_for_everything_that_is_sent() {
     }
 }
 
+/// The token expires every two seconds. Workers share each renewal instead of requesting their own token.
 #[test]
-fn a_token_that_expires_every_two_seconds_is_renewed_once_for_all() {
+fn expired_token_is_renewed_once_for_all_workers() {
     let api = Api::start(Config {
         population: Population::Members((1..=40).map(user).collect()),
         token_lifetime: Duration::from_secs(2),
@@ -162,11 +167,12 @@ fn a_token_that_expires_every_two_seconds_is_renewed_once_for_all() {
     }
 }
 
+/// The server rejects tokens long before the expiry that it announced.
 #[test]
-fn a_token_that_is_refused_is_replaced_and_the_row_goes_on() {
+fn rejected_token_is_replaced_and_rows_continue() {
     let api = Api::start(Config {
         population: Population::Members((1..=12).map(user).collect()),
-        // It says an hour, and means half a second.
+        // The server announces an hour but rejects the token after half a second.
         token_lifetime: Duration::from_millis(500),
         token_expires_in: Some(Duration::from_secs(3600)),
         faults: Faults {
@@ -180,7 +186,7 @@ fn a_token_that_is_refused_is_replaced_and_the_row_goes_on() {
         .update(&api, &many(12), &["--concurrency", "4"])
         .exits(0);
     let stats = api.stats();
-    assert!(stats.answered(401) > 0, "no token was refused");
+    assert!(stats.answered(401) > 0, "no token was rejected");
     assert!(stats.token_calls.len() >= 2);
     for pair in stats.token_calls.windows(2) {
         assert!(
@@ -191,8 +197,9 @@ fn a_token_that_is_refused_is_replaced_and_the_row_goes_on() {
     }
 }
 
+/// Losing access in the middle of a run exits with 3, fails no rows, and a resume finishes the run.
 #[test]
-fn credentials_that_are_taken_away_during_the_run_stop_it_and_it_can_be_resumed() {
+fn revoked_credentials_stop_a_resumable_run() {
     let faults = Faults {
         latency: Duration::from_millis(20),
         ..Faults::default()
@@ -229,7 +236,7 @@ fn credentials_that_are_taken_away_during_the_run_stop_it_and_it_can_be_resumed(
 }
 
 #[test]
-fn connections_are_used_again() {
+fn connections_are_reused() {
     let (api, bench) = (Api::with_users(200), Bench::new());
     bench
         .update(&api, &many(200), &["--concurrency", "4"])
@@ -238,8 +245,9 @@ fn connections_are_used_again() {
     assert!(connections <= 5, "{connections} connections for 200 rows");
 }
 
+/// The secret is sent in the form body, and a rejected one is not sent again.
 #[test]
-fn the_secret_goes_in_the_form_and_wrong_ones_end_it_at_once() {
+fn wrong_secret_fails_without_retry() {
     let api = Api::start(Config {
         population: Population::Members(vec![user(1)]),
         client_id: Some("id-of-the-tests".to_owned()),
@@ -261,12 +269,13 @@ fn the_secret_goes_in_the_form_and_wrong_ones_end_it_at_once() {
     assert_eq!(
         api.stats().requests_to(Endpoint::Token),
         2,
-        "a refused secret is not sent again"
+        "a rejected secret is not sent again"
     );
 }
 
+/// A request that waits for a rate-limit permit must not send a token that was rejected in the meantime.
 #[test]
-fn those_who_wait_for_their_turn_do_not_send_a_token_that_others_were_refused_with() {
+fn queued_requests_use_the_latest_token() {
     let api = Api::start(Config {
         population: Population::Members((1..=60).map(user).collect()),
         token_lifetime: Duration::from_millis(700),
@@ -274,7 +283,7 @@ fn those_who_wait_for_their_turn_do_not_send_a_token_that_others_were_refused_wi
         ..Config::default()
     });
     let bench = Bench::new();
-    // All 32 are in the line all the time, and each has the token of when it came.
+    // All 32 workers wait for the rate limit all the time, so a token can expire while a request waits.
     bench.write("input.csv", many(60));
     let url = api.sandbox.url();
     let words = ["update", "input.csv", "--base-url", &url, "--rate", "20"];
@@ -286,6 +295,6 @@ fn those_who_wait_for_their_turn_do_not_send_a_token_that_others_were_refused_wi
     assert!(tokens >= 3, "{tokens} tokens");
     assert!(
         refused <= 4 * tokens,
-        "{refused} refusals of {tokens} tokens"
+        "{refused} rejected requests with {tokens} tokens"
     );
 }

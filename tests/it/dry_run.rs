@@ -12,7 +12,7 @@ const CSV: &str = "Email,First Name,Member Type,isArchived\n\
                    nobody@x.org,X,,\n";
 
 #[test]
-fn it_sends_nothing_but_reads_and_shows_what_would_change() {
+fn dry_run_only_reads_and_shows_the_changes() {
     let (api, bench) = (Api::with_users(4), Bench::new());
     let ran = bench.update(&api, CSV, &["--dry-run", "--quiet"]).exits(1);
     let mut settings = insta::Settings::clone_current();
@@ -43,7 +43,7 @@ fn it_sends_nothing_but_reads_and_shows_what_would_change() {
 }
 
 #[test]
-fn the_first_fifty_are_on_screen_and_all_in_the_results() {
+fn dry_run_prints_50_members_and_saves_all() {
     let (api, bench) = (Api::with_users(60), Bench::new());
     let rows: String = (1..=60).map(|n| format!("user{n}@x.org,A\n")).collect();
     let ran = bench
@@ -59,8 +59,9 @@ fn the_first_fifty_are_on_screen_and_all_in_the_results() {
     assert_eq!(bench.results().len(), 60);
 }
 
+/// `apply` needs only the plan file. It skips a member that changed after the preview.
 #[test]
-fn a_plan_is_applied_exactly_and_what_has_changed_since_is_a_conflict() {
+fn apply_follows_the_plan_and_reports_conflicts() {
     let (api, bench) = (Api::with_users(4), Bench::new());
     bench
         .update(&api, CSV, &["--dry-run", "--save-plan", "plan.jsonl"])
@@ -71,7 +72,7 @@ fn a_plan_is_applied_exactly_and_what_has_changed_since_is_a_conflict() {
     api.sandbox
         .edit("id1", |member| member.first_name = "Somebody".to_owned())
         .unwrap();
-    // The plan alone is needed: not the input, not the host.
+    // `apply` needs only the plan: neither the input file nor the host.
     std::fs::remove_file(bench.path("input.csv")).unwrap();
     bench
         .run(&["apply", "plan.jsonl", "--rate", "0", "--run-dir", "applied"])
@@ -87,13 +88,14 @@ fn a_plan_is_applied_exactly_and_what_has_changed_since_is_a_conflict() {
     assert_eq!(
         (one.first_name.as_str(), one.member_type.as_str()),
         ("Somebody", "Viewer"),
-        "nothing of it was sent"
+        "no part of the conflicting row was sent"
     );
     assert!(three.is_archived);
 }
 
+/// The plan file has mode 0600. `apply` rejects another organization, another host and a damaged file.
 #[test]
-fn a_plan_is_for_its_owner_alone_and_for_its_organization() {
+fn plan_is_private_and_bound_to_its_organization() {
     let (api, bench) = (Api::with_users(4), Bench::new());
     bench
         .update(&api, CSV, &["--dry-run", "--save-plan", "plan.jsonl"])
@@ -134,7 +136,7 @@ fn a_plan_is_for_its_owner_alone_and_for_its_organization() {
     bench
         .run(&["apply", "run/results.csv", "--run-dir", "a"])
         .exits(2)
-        .says("no plan");
+        .says("not a plan");
     assert!(!bench.path("a").exists());
     bench
         .run(&["update", "input.csv", "--save-plan", "x", "--cloud", "gcp"])
@@ -143,7 +145,7 @@ fn a_plan_is_for_its_owner_alone_and_for_its_organization() {
 }
 
 #[test]
-fn a_plan_is_written_over_a_plan_alone() {
+fn save_plan_overwrites_only_plan_files() {
     let (api, bench) = (Api::with_users(4), Bench::new());
     let save = |plan: &str, dir: &str| {
         bench.update(
@@ -152,14 +154,15 @@ fn a_plan_is_written_over_a_plan_alone() {
             &["--dry-run", "--save-plan", plan, "--run-dir", dir],
         )
     };
-    save("input.csv", "a").exits(2).says("no plan");
+    save("input.csv", "a").exits(2).says("not a plan");
     assert_eq!(bench.read("input.csv"), CSV);
     save("plan.jsonl", "b").exits(1);
     save("plan.jsonl", "c").exits(1);
 }
 
+/// Each further row of a member is compared with the values that the earlier rows would leave.
 #[test]
-fn further_rows_of_a_member_are_previewed_as_they_would_find_it() {
+fn repeated_rows_preview_on_top_of_earlier_ones() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     let csv = "Email,First Name,Last Name\nuser1@x.org,A,\nuser1@x.org,A,\nuser1@x.org,,B\n";
     bench.update(&api, csv, &["--dry-run"]).exits(0);
@@ -170,7 +173,7 @@ fn further_rows_of_a_member_are_previewed_as_they_would_find_it() {
 }
 
 #[test]
-fn a_plan_that_is_cut_off_is_refused() {
+fn truncated_plan_is_rejected() {
     let (api, bench) = (Api::with_users(3), Bench::new());
     let csv = "Email,First Name\nuser1@x.org,A\nuser2@x.org,B\nuser3@x.org,C\n";
     let more = ["--dry-run", "--save-plan", "whole.plan"];
@@ -190,8 +193,9 @@ fn a_plan_that_is_cut_off_is_refused() {
     assert_eq!(api.member("user3@x.org").first_name, "C");
 }
 
+/// A stopped dry run writes no plan, because the plan would lack rows. Its resume writes the whole plan.
 #[test]
-fn a_dry_run_that_was_stopped_saves_no_plan_and_its_resume_does() {
+fn stopped_dry_run_saves_its_plan_on_resume() {
     let (api, bench) = (Api::with_users(3), Bench::new());
     let csv = "Email,First Name\nuser1@x.org,A\nnobody@x.org,B\nuser2@x.org,C\nuser3@x.org,D\n";
     let mut more = vec!["--dry-run", "--save-plan", "p.jsonl", "--concurrency", "1"];
@@ -211,7 +215,7 @@ fn a_dry_run_that_was_stopped_saves_no_plan_and_its_resume_does() {
 }
 
 #[test]
-fn a_plan_that_has_no_place_is_refused_before_anything_is_read() {
+fn unwritable_plan_path_is_rejected_before_sign_in() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     let csv = "Email,First Name\nuser1@x.org,A\n";
     let more = ["--dry-run", "--save-plan", "nowhere/p.jsonl"];
@@ -219,8 +223,9 @@ fn a_plan_that_has_no_place_is_refused_before_anything_is_read() {
     assert_eq!(api.stats().requests_to(Endpoint::Token), 0);
 }
 
+/// The suggested command keeps the options of the dry run, such as `--limit`.
 #[test]
-fn what_a_report_says_comes_next_is_the_dry_run_as_it_was() {
+fn report_suggests_the_command_with_its_options() {
     let (api, bench) = (Api::with_users(3), Bench::new());
     let csv = "Email,First Name\nuser1@x.org,A\nuser2@x.org,B\nuser3@x.org,C\n";
     let more = ["--dry-run", "--limit", "2", "--send-unchanged"];

@@ -7,7 +7,7 @@ use sigma_bulk::sandbox::{Config, Endpoint, Faults, Population};
 use crate::harness::{Api, Bench, Ran, send, user};
 
 #[test]
-fn success_is_0_and_a_row_that_failed_is_1() {
+fn success_exits_0_and_a_failed_row_exits_1() {
     let api = Api::with_users(1);
     Bench::new()
         .update(&api, "Email,First Name\nuser1@x.org,A\n", &[])
@@ -17,11 +17,12 @@ fn success_is_0_and_a_row_that_failed_is_1() {
         .exits(1);
 }
 
+/// These errors are found before the run starts: no request is sent and no run directory is left.
 #[test]
-fn wrong_usage_settings_and_input_are_2_and_leave_nothing() {
+fn wrong_usage_settings_or_input_exit_2() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     bench.run(&["update", "--no-such-flag"]).exits(2);
-    bench.run(&["update"]).exits(2).says("which CSV?");
+    bench.run(&["update"]).exits(2).says("no CSV is given");
     bench.write("f.csv", "Email\n");
     bench.run(&["update", "f.csv"]).exits(2).says("--cloud");
     bench
@@ -42,7 +43,7 @@ fn wrong_usage_settings_and_input_are_2_and_leave_nothing() {
         .says("line 2");
     assert!(
         !bench.path("run").exists(),
-        "a run that did not begin leaves no directory"
+        "a run that did not start leaves no directory"
     );
     assert_eq!(
         api.stats().requests_to(Endpoint::Token),
@@ -59,7 +60,7 @@ fn wrong_usage_settings_and_input_are_2_and_leave_nothing() {
 }
 
 #[test]
-fn wrong_credentials_and_a_host_that_is_not_there_are_3() {
+fn wrong_credentials_or_unreachable_host_exit_3() {
     let api = Api::start(Config {
         population: Population::Members(vec![user(1)]),
         client_secret: Some("another".to_owned()),
@@ -84,7 +85,7 @@ fn wrong_credentials_and_a_host_that_is_not_there_are_3() {
 }
 
 #[test]
-fn a_proxy_is_not_asked_for_this_machine() {
+fn loopback_addresses_bypass_the_proxy() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     bench.write("input.csv", "Email,First Name\nuser1@x.org,A\n");
     let url = api.sandbox.url();
@@ -97,7 +98,7 @@ fn a_proxy_is_not_asked_for_this_machine() {
 }
 
 #[test]
-fn stopped_by_a_limit_is_4() {
+fn failure_limit_exits_4() {
     let (api, bench) = (Api::with_users(3), Bench::new());
     let csv = "Email,First Name\nnobody1@x.org,A\nnobody2@x.org,A\nuser1@x.org,A\n";
     bench
@@ -111,7 +112,7 @@ fn stopped_by_a_limit_is_4() {
 }
 
 #[test]
-fn stopped_by_the_deadline_is_4() {
+fn deadline_exits_4() {
     let faults = Faults {
         latency: Duration::from_millis(300),
         ..Faults::default()
@@ -133,7 +134,7 @@ fn stopped_by_the_deadline_is_4() {
     assert_eq!(bench.check_files(), [("updated".to_owned(), 50)].into());
 }
 
-/// Starts a run of many slow rows and answers it when the first update has arrived.
+/// Starts a run of 100 rows and returns once four updates have arrived.
 fn running(api: &Api, bench: &Bench) -> std::process::Child {
     let csv: String = (1..=100).map(|n| format!("user{n}@x.org,A\n")).collect();
     bench.write("input.csv", format!("Email,First Name\n{csv}"));
@@ -143,18 +144,19 @@ fn running(api: &Api, bench: &Bench) -> std::process::Child {
     child
 }
 
-/// The exit code, and what was said on stdout and stderr.
+/// Waits for the process. Returns its exit code and its output, stdout before stderr.
 fn ended(child: std::process::Child) -> (Option<i32>, String) {
     let output = child.wait_with_output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(text).unwrap())
 }
 
+/// After SIGINT, SIGTERM or SIGHUP the summary shows the resume command, and the resume sends nothing twice.
 #[test]
-fn a_signal_lets_what_is_under_way_end_and_the_summary_says_how_to_go_on() {
+fn signal_finishes_requests_in_flight() {
     for (signal, code, says) in [
-        ("-INT", 130, "Ctrl-C again leaves at once"),
-        ("-TERM", 143, "what is under way ends first"),
+        ("-INT", 130, "Ctrl-C again quits at once"),
+        ("-TERM", 143, "after the requests in flight"),
         ("-HUP", 129, ""),
     ] {
         let faults = Faults {
@@ -177,7 +179,7 @@ fn a_signal_lets_what_is_under_way_end_and_the_summary_says_how_to_go_on() {
         assert_eq!(
             api.stats().applied,
             counts["updated"],
-            "what was under way had ended"
+            "requests in flight were finished"
         );
         let url = api.sandbox.url();
         api.sandbox.set_faults(Faults::default());
@@ -193,9 +195,10 @@ fn a_signal_lets_what_is_under_way_end_and_the_summary_says_how_to_go_on() {
     }
 }
 
+/// A stop must not turn a row that waits for its next attempt into a failed row.
 #[test]
-fn a_row_that_waits_for_its_next_try_when_the_run_stops_is_left_for_a_resume() {
-    // Every update fails once in a while, so that some rows wait for a try when the signal comes.
+fn rows_waiting_for_a_retry_are_left_for_resume() {
+    // Most updates fail, so that some rows wait for a retry when the signal arrives.
     let faults = Faults {
         latency: Duration::from_millis(20),
         fail_before: 0.6,
@@ -215,7 +218,7 @@ fn a_row_that_waits_for_its_next_try_when_the_run_stops_is_left_for_a_resume() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn second_signal_exits_at_once() {
     let faults = Faults {
         latency: Duration::from_secs(20),
         only: Some(vec![Endpoint::UpdateMember]),
@@ -230,14 +233,15 @@ fn a_second_signal_ends_it_at_once() {
     assert_eq!(status, Some(130));
     assert!(
         !bench.path("run/summary.json").exists(),
-        "it did not wait for what was under way"
+        "the run did not wait for requests in flight"
     );
     let journal = bench.read("run/journal.jsonl");
     assert!(journal.contains("\"intent\""), "what was sent is recorded");
 }
 
+/// The error names the process that holds the lock. A dry run does not need the lock.
 #[test]
-fn another_run_on_the_organization_is_5_with_the_holder() {
+fn second_run_on_an_organization_exits_5() {
     let faults = Faults {
         latency: Duration::from_millis(200),
         ..Faults::default()
@@ -271,8 +275,9 @@ fn another_run_on_the_organization_is_5_with_the_holder() {
     bench.run(&words).exits(0);
 }
 
+/// The run does not wait for a hanging listing, and the summary still counts the requests that were sent.
 #[test]
-fn a_signal_while_the_organization_is_listed_ends_it_at_once_and_what_was_sent_is_told() {
+fn signal_during_listing_exits_at_once() {
     let faults = Faults {
         hang: 1.0,
         only: Some(vec![Endpoint::ListMembers]),

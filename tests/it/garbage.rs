@@ -1,4 +1,4 @@
-//! Servers that answer nonsense: no panic, no success that is none, and a message.
+//! Servers that answer with malformed data: no panic, no false success, and always a message.
 
 use std::time::Duration;
 
@@ -20,8 +20,9 @@ fn update_with(faults: Faults, more: &[&str]) -> (Api, Bench, String) {
     (api, bench, outcome)
 }
 
+/// An update that answers with invalid or truncated JSON is confirmed by a read, not sent again.
 #[test]
-fn a_body_that_is_no_json_or_is_cut_off_is_settled_by_reading_the_member() {
+fn unreadable_update_body_is_verified_by_reading() {
     for faults in [
         Faults {
             garbage: 1.0,
@@ -44,7 +45,7 @@ fn a_body_that_is_no_json_or_is_cut_off_is_settled_by_reading_the_member() {
 }
 
 #[test]
-fn html_is_shown_by_its_title() {
+fn html_error_page_is_summarized() {
     let (_, bench, outcome) = update_with(
         Faults {
             html: 1.0,
@@ -60,8 +61,9 @@ fn html_is_shown_by_its_title() {
     );
 }
 
+/// The server answers with an error of ten megabytes.
 #[test]
-fn an_error_of_ten_megabytes_is_not_kept() {
+fn huge_error_body_is_truncated() {
     let (_, bench, outcome) = update_with(
         Faults {
             huge_error: 1.0,
@@ -74,7 +76,7 @@ fn an_error_of_ten_megabytes_is_not_kept() {
 }
 
 #[test]
-fn a_body_that_trickles_ends_with_the_time_for_a_request() {
+fn request_timeout_covers_a_slow_body() {
     let faults = Faults {
         slow_body: 1.0,
         slow_body_over: Duration::from_secs(30),
@@ -85,7 +87,7 @@ fn a_body_that_trickles_ends_with_the_time_for_a_request() {
 }
 
 #[test]
-fn a_redirect_is_never_followed() {
+fn redirects_are_never_followed() {
     let other = Api::with_users(1);
     for to in [
         None,
@@ -103,12 +105,12 @@ fn a_redirect_is_never_followed() {
     }
     assert!(
         other.stats().requests.is_empty(),
-        "another host has seen nothing, least of all the token"
+        "the other host received no request, and so not the token"
     );
 }
 
 #[test]
-fn a_hang_ends_with_the_time_for_a_request_and_is_sent_again() {
+fn hanging_request_times_out_and_is_retried() {
     let faults = Faults {
         hang: 1.0,
         max_faults: Some(1),
@@ -121,7 +123,7 @@ fn a_hang_ends_with_the_time_for_a_request_and_is_sent_again() {
 }
 
 #[test]
-fn garbage_from_every_endpoint_ends_with_a_message() {
+fn garbage_from_any_endpoint_gives_a_message() {
     for endpoint in [
         Endpoint::ListMembers,
         Endpoint::Whoami,
@@ -165,8 +167,8 @@ fn garbage_from_every_endpoint_ends_with_a_message() {
 }
 
 #[test]
-fn control_characters_from_a_server_or_a_file_are_not_printed() {
-    // The harness looks for them in all that is printed.
+fn control_characters_are_escaped_in_output() {
+    // The harness checks all output for control characters.
     let (api, bench) = (Api::with_users(1), Bench::new());
     let csv = "Email,First Name,isArchived\n\"user1@x.org\",\"A\u{1b}[2J\",\nno\u{1b}body@x.org,\"B\u{7}\",\nuser1@x.org,,\"\u{1b}[31mx\"\n";
     let ran = bench.update(&api, csv, &["--dry-run", "-v"]).exits(1);
@@ -174,8 +176,9 @@ fn control_characters_from_a_server_or_a_file_are_not_printed() {
 }
 
 #[test]
-fn the_log_shows_a_servers_control_characters_as_escapes() {
-    // The harness looks for them in all that is printed. The first is a warning, the other is seen when looking closely.
+fn log_escapes_control_characters_from_the_server() {
+    // The harness checks all output for control characters. One of the answers is logged as a
+    // warning, the other one only at the debug level.
     const EVIL: &str = r#"{"message":"\u001b[2J\u009b31m\u007f\u202eforged\nline"}"#;
     let forbidden = || async { (axum::http::StatusCode::FORBIDDEN, EVIL) };
     let router = axum::Router::new()
@@ -194,7 +197,7 @@ fn the_log_shows_a_servers_control_characters_as_escapes() {
     }
 }
 
-/// A server that answers with these bodies: for the token, whoami, the listing, one member, and its update.
+/// A server that answers with fixed bodies for the token, whoami, the listing, one member and its update.
 struct Scripted {
     url: String,
     _runtime: tokio::runtime::Runtime,
@@ -239,7 +242,7 @@ impl Scripted {
         }
     }
 
-    /// What an update of one member comes to: the exit code, and the outcome if there is one.
+    /// Updates one member. Returns the exit code, and the outcome if the run wrote results.
     fn update(&self, mode: &str) -> (Option<i32>, Option<String>) {
         let bench = Bench::new();
         bench.write("input.csv", CSV);
@@ -250,19 +253,20 @@ impl Scripted {
             .then(|| bench.outcomes().remove(0));
         assert!(
             ran.code == Some(0) || !ran.stderr.is_empty(),
-            "a message says why"
+            "a failed run prints a message"
         );
         (ran.code, outcome)
     }
 }
 
+/// A server may repeat the client secret or the token in its error. Output, log and files must not show them.
 #[test]
-fn what_a_server_repeats_of_the_secret_and_of_the_token_is_hidden() {
+fn secrets_echoed_by_the_server_are_hidden() {
     use axum::http::StatusCode;
     const TOKEN_OF_IT: &str = "a-token-that-nobody-may-see";
     let secret = "s/e+c r=t";
     let token = format!(r#"{{"access_token":"{TOKEN_OF_IT}","expires_in":3600}}"#);
-    // Near the place where a long message is cut, so that a part of it could be left.
+    // Puts the secret where a long message is truncated, so that a part of it could remain.
     let message = |what: &str| format!(r#"{{"message":"{}{what}{what}"}}"#, "z".repeat(290));
     let says = |body: String| {
         axum::Router::new()
@@ -305,8 +309,9 @@ fn what_a_server_repeats_of_the_secret_and_of_the_token_is_hidden() {
     }
 }
 
+/// Every endpoint answers with wrong types, missing fields or unrelated documents.
 #[test]
-fn wrong_types_missing_fields_and_other_documents_are_never_a_success() {
+fn malformed_json_is_never_a_success() {
     let broken = [
         "",
         "{",
@@ -322,7 +327,7 @@ fn wrong_types_missing_fields_and_other_documents_are_never_a_success() {
         r#"{"memberId":"id1","isArchived":"no","entries":[{"memberId":"id1","isArchived":3}]}"#,
     ];
     for body in broken {
-        // No token, or no listing: nothing was sent.
+        // Without a token or a listing, no update is sent.
         let (code, outcome) =
             Scripted::start([body, WHOAMI, LIST, MEMBER, MEMBER]).update("directory");
         assert_eq!((code, outcome), (Some(3), None), "token {body}");
@@ -332,10 +337,10 @@ fn wrong_types_missing_fields_and_other_documents_are_never_a_success() {
             code == Some(3) || outcome.as_deref() == Some("not_found"),
             "listing {body}: {code:?} {outcome:?}"
         );
-        // Who the credentials belong to is not needed.
+        // The run does not need the owner of the credentials.
         let (code, _) = Scripted::start([TOKEN, body, LIST, MEMBER, MEMBER]).update("directory");
         assert_eq!(code, Some(0), "whoami {body}");
-        // A look-up that can't be read is a failed row; an update is settled by reading the member.
+        // An unreadable lookup fails the row. An unreadable update is verified by reading the member.
         let (code, outcome) = Scripted::start([TOKEN, WHOAMI, body, MEMBER, MEMBER]).update("each");
         let outcome = outcome.unwrap_or_default();
         assert!(
@@ -360,21 +365,22 @@ fn wrong_types_missing_fields_and_other_documents_are_never_a_success() {
 }
 
 #[test]
-fn a_member_that_does_not_bear_the_values_is_no_success() {
+fn member_with_other_values_is_failed() {
     let other = r#"{"memberId":"id1","email":"user1@x.org","firstName":"Other"}"#;
     let answer = Scripted::start([TOKEN, WHOAMI, LIST, other, other]).update("directory");
     assert_eq!(answer, (Some(1), Some("failed".to_owned())));
 }
 
+/// Without this check the listing would loop forever.
 #[test]
-fn a_cursor_that_repeats_is_noticed() {
+fn repeated_page_cursor_is_an_error() {
     let round = r#"{"entries":[],"nextPage":"same"}"#;
     let answer = Scripted::start([TOKEN, WHOAMI, round, MEMBER, MEMBER]).update("directory");
     assert_eq!(answer, (Some(3), None));
 }
 
 #[test]
-fn a_flag_that_the_answer_leaves_out_is_looked_at_again() {
+fn flag_missing_from_the_answer_is_read_back() {
     const ARCHIVED: &str = r#"{"memberId":"id1","email":"user1@x.org","isArchived":true}"#;
     for (read, outcome) in [(ARCHIVED, "updated"), (MEMBER, "failed")] {
         let server = Scripted::start([TOKEN, WHOAMI, LIST, read, MEMBER]);
@@ -385,13 +391,14 @@ fn a_flag_that_the_answer_leaves_out_is_looked_at_again() {
     }
 }
 
+/// When a member is read back, that answer decides the outcome, and it must have the same member id.
 #[test]
-fn a_second_look_is_what_counts_and_it_must_be_of_the_member() {
+fn read_back_overrides_the_update_answer() {
     const BEFORE: &str =
         r#"{"memberId":"id1","email":"user1@x.org","firstName":"First","memberType":"Viewer"}"#;
     const OTHER: &str =
         r#"{"memberId":"id2","email":"user1@x.org","firstName":"A","memberType":"Viewer"}"#;
-    // What is read again, what the update is answered with, and what comes of it.
+    // The member as read back, the answer to the update, more arguments, and the expected outcome.
     for (read, update, more, outcome) in [
         (BEFORE, MEMBER, &["--canary", "1"][..], "failed"),
         (OTHER, MEMBER, &["--canary", "1"], "unknown"),
@@ -406,8 +413,9 @@ fn a_second_look_is_what_counts_and_it_must_be_of_the_member() {
     }
 }
 
+/// Without the owner of the credentials, the tool cannot keep a run from archiving that user.
 #[test]
-fn who_is_not_told_whom_the_credentials_belong_to_is_warned() {
+fn unreadable_whoami_warns_that_self_is_unprotected() {
     for whoami in ["{}", "null", "<html></html>", r#"{"organizationId":"o"}"#] {
         let server = Scripted::start([TOKEN, whoami, LIST, MEMBER, MEMBER]);
         let bench = Bench::new();
@@ -415,6 +423,6 @@ fn who_is_not_told_whom_the_credentials_belong_to_is_warned() {
         bench
             .run(&bench.update_words(&server.url, &[]))
             .exits(0)
-            .says("their own user is not protected");
+            .says("this user is not protected");
     }
 }

@@ -1,4 +1,4 @@
-//! The sandbox on a thread of its own, the built binary, and the files of a run.
+//! Test helpers: start the sandbox on its own thread, run the built binary, and read the files of a run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use sigma_bulk::sandbox::{Config, Faults, Member, Population, Sandbox, Stats};
 use tempfile::TempDir;
 
-/// The secret of all runs: no file and no output may ever hold it.
+/// The client secret of all runs. No file and no output may contain it.
 pub(crate) const SECRET: &str = "s3cr3t-of-the-tests";
 
 /// A sandbox that runs until it is dropped.
@@ -34,7 +34,7 @@ impl Api {
         }
     }
 
-    /// With these members.
+    /// Starts a sandbox with these members.
     pub(crate) fn with(members: impl IntoIterator<Item = Member>) -> Self {
         Self::start(Config {
             population: Population::Members(members.into_iter().collect()),
@@ -43,7 +43,7 @@ impl Api {
         })
     }
 
-    /// With `count` members `user1@x.org`, all alike.
+    /// Starts a sandbox with `count` members, from `user1@x.org` on, that differ only in id and email.
     pub(crate) fn with_users(count: usize) -> Self {
         Self::with((1..=count).map(user))
     }
@@ -57,19 +57,19 @@ impl Api {
         self.sandbox.stats()
     }
 
-    /// Waits until this holds of what has arrived.
+    /// Waits until `holds` is true for the requests that the sandbox received.
     #[track_caller]
     pub(crate) fn wait_until(&self, holds: impl Fn(&Stats) -> bool) {
-        wait_until("what is waited for arrives", || holds(&self.stats()));
+        wait_until("the sandbox receives the requests", || holds(&self.stats()));
     }
 
     pub(crate) fn member(&self, email: &str) -> Member {
         self.sandbox
             .member_by_email(email)
-            .unwrap_or_else(|| panic!("{email} is not there"))
+            .unwrap_or_else(|| panic!("no member has the email {email}"))
     }
 
-    /// What members hold, by id, without what the API changes by itself.
+    /// Returns all members by id.
     pub(crate) fn state(&self) -> BTreeMap<String, Member> {
         self.sandbox
             .members()
@@ -87,20 +87,20 @@ impl Drop for Api {
     }
 }
 
-/// Waits until this holds. That it never does is a failure and no hang.
+/// Waits until `holds` is true. Panics after a minute, so that a test cannot hang.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, holds: impl Fn() -> bool) {
     let start = std::time::Instant::now();
     while !holds() {
         assert!(
             start.elapsed() < Duration::from_secs(60),
-            "not within a minute: {what}"
+            "timed out after a minute: {what}"
         );
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// The member `user<n>@x.org`.
+/// Returns the member `user<n>@x.org`.
 pub(crate) fn user(n: usize) -> Member {
     Member {
         member_id: format!("id{n}"),
@@ -112,7 +112,7 @@ pub(crate) fn user(n: usize) -> Member {
     }
 }
 
-/// A directory for a run, the binary's environment, and the run.
+/// A temporary directory in which a test runs the binary.
 pub(crate) struct Bench {
     pub(crate) dir: TempDir,
 }
@@ -138,7 +138,7 @@ impl Bench {
         std::fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    /// The binary with a clean environment: nothing of the machine's reaches it.
+    /// Returns a command for the binary with a clean environment, so that the machine's settings don't apply.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("sigma-bulk"));
         command
@@ -153,12 +153,12 @@ impl Bench {
         command
     }
 
-    /// `sigma-bulk` with these words, to its end.
+    /// Runs `sigma-bulk` with these arguments until it exits.
     pub(crate) fn run(&self, words: &[&str]) -> Ran {
         Ran::of(self.command().args(words).output().unwrap(), self)
     }
 
-    /// `sigma-bulk` with these words, under way.
+    /// Starts `sigma-bulk` with these arguments and does not wait for it.
     pub(crate) fn start(&self, words: &[&str]) -> Child {
         let mut command = self.command();
         command.args(words);
@@ -166,7 +166,7 @@ impl Bench {
         command.spawn().unwrap()
     }
 
-    /// The words of an update of `input.csv` with `api`, as fast as can be.
+    /// Returns the arguments for an update of `input.csv` against `url` without a rate limit.
     pub(crate) fn update_words<'w>(&self, url: &'w str, more: &[&'w str]) -> Vec<&'w str> {
         let mut words = vec![
             "update",
@@ -184,32 +184,32 @@ impl Bench {
         words
     }
 
-    /// Updates `api` from this CSV, as fast as can be.
+    /// Updates the members of `api` from this CSV without a rate limit.
     pub(crate) fn update(&self, api: &Api, csv: &str, more: &[&str]) -> Ran {
         self.write("input.csv", csv);
         let url = api.sandbox.url();
         self.run(&self.update_words(&url, more))
     }
 
-    /// Goes on with the run of [`Bench::update`], as fast as can be.
+    /// Resumes the run of [`Bench::update`] without a rate limit.
     pub(crate) fn resume(&self, more: &[&str]) -> Ran {
         self.run(&[&["resume", "run", "--rate", "0"], more].concat())
     }
 
-    /// Undoes it, by a run in `undo`.
+    /// Undoes the run of [`Bench::update`]. The undo's run directory is `undo`.
     pub(crate) fn undo(&self, more: &[&str]) -> Ran {
         let words = ["undo", "run", "--rate", "0", "--run-dir", "undo"];
         self.run(&[&words, more].concat())
     }
 }
 
-/// Sends a signal, by its name for `kill`.
+/// Sends a signal to the process. `signal` is an option of `kill`, such as `-INT`.
 pub(crate) fn send(child: &Child, signal: &str) {
     let words = [signal, &child.id().to_string()];
     assert!(Command::new("kill").args(words).status().unwrap().success());
 }
 
-/// What a process said and left behind.
+/// The exit code and the output of a finished process.
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
@@ -228,7 +228,7 @@ impl Ran {
             let unsafe_ones = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
             assert!(
                 !text.contains(unsafe_ones),
-                "a control character is shown: {text:?}"
+                "the output contains a control character: {text:?}"
             );
             assert!(!text.contains("panicked"), "{text}");
         }
@@ -277,9 +277,9 @@ fn no_secret_in(dir: &Path) {
 /// One line of results.csv, by column.
 pub(crate) type Line = BTreeMap<String, String>;
 
-/// A CSV as maps.
+/// Reads a CSV file into one map per row.
 pub(crate) fn lines(path: &Path) -> Vec<Line> {
-    // Rows that were wrong in the input have cells beyond the header's.
+    // Rows that were invalid in the input can have more cells than the header.
     let mut reader = csv::ReaderBuilder::new()
         .flexible(true)
         .from_path(path)
@@ -299,12 +299,12 @@ pub(crate) fn lines(path: &Path) -> Vec<Line> {
 }
 
 impl Bench {
-    /// results.csv of the run in `run`.
+    /// Reads results.csv of the run in `run`.
     pub(crate) fn results(&self) -> Vec<Line> {
         lines(&self.path("run/results.csv"))
     }
 
-    /// The outcomes of the rows, in their order.
+    /// Returns the outcomes of the rows, in order.
     pub(crate) fn outcomes(&self) -> Vec<String> {
         self.results()
             .iter()
@@ -312,23 +312,23 @@ impl Bench {
             .collect()
     }
 
-    /// summary.json of the run in `run`.
+    /// Reads summary.json of the run in `run`.
     pub(crate) fn summary(&self) -> serde_json::Value {
         serde_json::from_str(&self.read("run/summary.json")).unwrap()
     }
 
-    /// The files of the run in `run` are made of an index that was kept while the journal was written; a report makes them
-    /// of one that is read from it, and they must be the same.
+    /// Checks that `report` writes the same files as the run did. The run builds them from an index that it
+    /// keeps while it writes the journal, and `report` from an index that it reads from the journal.
     #[track_caller]
     fn check_report(&self) {
         let files = ["results.csv", "failed.csv", "undo.csv"].map(|name| format!("run/{name}"));
         let read = || files.each_ref().map(|name| self.read(name));
         let kept = read();
         self.run(&["report", "run"]);
-        assert_eq!(read(), kept, "a report writes what the run wrote");
+        assert_eq!(read(), kept, "report writes the same files as the run");
     }
 
-    /// Checks that the files of the run in `run` agree with one another, and answers the counts by outcome.
+    /// Checks that the files of the run in `run` are consistent, and returns the number of rows per outcome.
     #[track_caller]
     pub(crate) fn check_files(&self) -> BTreeMap<String, u64> {
         self.check_report();
@@ -339,7 +339,7 @@ impl Bench {
             assert_eq!(
                 line["Row"],
                 (index + 1).to_string(),
-                "each row is there once, in order"
+                "results.csv has each row once, in order"
             );
             *counts.entry(line["Outcome"].clone()).or_insert(0) += 1;
         }
@@ -363,7 +363,7 @@ impl Bench {
             .collect();
         assert_eq!(
             shown, expected,
-            "failed.csv has the rows that are no success"
+            "failed.csv has exactly the rows that did not succeed"
         );
         counts
     }

@@ -1,4 +1,4 @@
-//! CSVs, right and wrong.
+//! Valid and invalid CSV files.
 
 use sigma_bulk::sandbox::Endpoint;
 
@@ -23,8 +23,9 @@ fn utf16(text: &str, little: bool) -> Vec<u8> {
         .collect()
 }
 
+/// Byte order marks, line ends, delimiters, UTF-16 and white space do not change what the file means.
 #[test]
-fn every_form_of_the_file_is_the_same_file() {
+fn all_encodings_and_delimiters_read_the_same() {
     let text = "Email,First Name,Last Name\nuser1@x.org,Ærøskøbing,\"a, b\"\nuser2@x.org,X,Y\n";
     let with = |delimiter: &str| {
         format!(
@@ -62,7 +63,7 @@ fn every_form_of_the_file_is_the_same_file() {
         assert_eq!(
             (two.first_name.as_str(), two.last_name.as_str()),
             ("X", "Y"),
-            "{form}: one letter is a name"
+            "{form}: a single letter is a valid name"
         );
         assert_eq!(
             ran.stdout.contains("white space"),
@@ -74,7 +75,7 @@ fn every_form_of_the_file_is_the_same_file() {
 }
 
 #[test]
-fn lines_are_counted_as_an_editor_counts_them() {
+fn line_numbers_match_a_text_editor() {
     for end in ["\n", "\r\n", "\r"] {
         let (api, bench) = (Api::with_users(3), Bench::new());
         let csv = [
@@ -98,7 +99,7 @@ fn lines_are_counted_as_an_editor_counts_them() {
 }
 
 #[test]
-fn standard_input_is_an_input() {
+fn dash_reads_the_csv_from_standard_input() {
     use std::io::Write;
     let (api, bench) = (Api::with_users(1), Bench::new());
     let url = api.sandbox.url();
@@ -120,8 +121,9 @@ fn standard_input_is_an_input() {
     assert_eq!(api.member("user1@x.org").first_name, "A");
 }
 
+/// A file that cannot be read as a whole stops the run before it sends anything.
 #[test]
-fn a_wrong_file_says_what_and_where_and_what_to_do_and_sends_nothing() {
+fn bad_file_errors_say_what_where_and_remedy() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     let files: Vec<(&str, Vec<u8>)> = vec![
         ("empty", b"".to_vec()),
@@ -183,7 +185,7 @@ fn a_wrong_file_says_what_and_where_and_what_to_do_and_sends_nothing() {
 }
 
 #[test]
-fn a_wrong_row_says_what_and_where_and_what_to_do() {
+fn bad_row_errors_say_what_where_and_remedy() {
     let (api, bench) = (Api::with_users(9), Bench::new());
     let csv = "Email,First Name,New Email,isArchived,userKind\n\
                user1@x.org,A,,yes,\n\
@@ -207,14 +209,14 @@ fn a_wrong_row_says_what_and_where_and_what_to_do() {
         .collect();
     insta::assert_snapshot!(text);
     assert_eq!(api.stats().requests_to(Endpoint::UpdateMember), 1);
-    // Fed back as they are, they are as wrong as before.
+    // Without corrections, failed.csv fails in the same way.
     let again = Bench::new();
     update_bytes(&api, &again, bench.read("run/failed.csv"), &[]).exits(1);
     assert_eq!(again.outcomes(), ["invalid"; 7]);
 }
 
 #[test]
-fn failed_csv_is_itself_an_input() {
+fn failed_csv_can_be_corrected_and_rerun() {
     let (api, bench) = (Api::with_users(3), Bench::new());
     let csv = "Email;First Name;isArchived\nuser1@x.org;\"A;\"\"1\"\"\";\nnew@x.org;\"two\nlines\";\nuser2@x.org;C;maybe\n";
     update_bytes(&api, &bench, csv, &[]).exits(1);
@@ -229,8 +231,9 @@ fn failed_csv_is_itself_an_input() {
     assert_eq!(api.member("new@x.org").first_name, "two\nlines");
 }
 
+/// `--delimiter` may name another character than the comma that failed.csv and undo.csv use.
 #[test]
-fn a_delimiter_that_is_set_does_not_keep_a_runs_own_files_from_being_read() {
+fn delimiter_setting_still_accepts_own_files() {
     let (api, bench) = (Api::with_users(2), Bench::new());
     let csv = "Email|First Name\nuser1@x.org|A\nuser2@x.org|B|\n";
     update_bytes(&api, &bench, csv, &["--delimiter", "|"]).exits(1);
@@ -246,8 +249,9 @@ fn a_delimiter_that_is_set_does_not_keep_a_runs_own_files_from_being_read() {
         .says("\"Email|Shoe Size\", which is unknown");
 }
 
+/// `--limit` reduces what is sent, but a damaged file is rejected even when the damage is after the limit.
 #[test]
-fn a_limit_sends_less_and_reads_no_less() {
+fn limit_still_checks_the_whole_file() {
     for wrong in [
         &b"user2@x.org,\xff\n"[..],
         b"user2@x.org,\0\n",
@@ -263,22 +267,22 @@ fn a_limit_sends_less_and_reads_no_less() {
     update_bytes(&api, &bench, csv, &["--limit", "1"])
         .exits(2)
         .says("line 2: a quote opens");
-    // A wrong row behind the limit is no row of the run.
+    // A wrong row after the limit does not belong to the run.
     let csv = "Email,First Name\nuser1@x.org,A\nuser2@x.org\n";
     update_bytes(&api, &bench, csv, &["--limit", "1", "--strict"]).exits(0);
     assert_eq!(bench.outcomes(), ["updated"]);
 }
 
 #[test]
-fn a_file_of_a_header_alone_is_done_at_once() {
+fn header_only_file_succeeds_with_no_rows() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     update_bytes(&api, &bench, "Email,First Name\n", &[]).exits(0);
     assert_eq!(bench.summary()["rows"], 0);
 }
 
 #[test]
-fn a_mixed_file_ends_as_one_by_one_processing_does() {
-    // Several hundred rows of all kinds; done eight at once, and one at a time.
+fn concurrent_run_matches_sequential_run() {
+    // Runs 600 rows of all kinds with a concurrency of eight and of one.
     let mut random = fastrand::Rng::with_seed(11);
     let mut csv =
         "Email,First Name,Last Name,New Email,Member Type,isArchived,userKind\n".to_owned();
@@ -311,8 +315,9 @@ fn a_mixed_file_ends_as_one_by_one_processing_does() {
     assert_eq!(run("8"), run("1"));
 }
 
+/// A stray quote must not swallow the rows after it, while an unclosed quoted cell is still an error.
 #[test]
-fn a_quote_inside_an_unquoted_cell_opens_nothing_wherever_it_stands() {
+fn quote_inside_an_unquoted_cell_is_literal() {
     let (api, bench) = (Api::with_users(2), Bench::new());
     let csv = "Email,First Name\nuser1@x.org,5\" Ann\nuser2@x.org,6\" Bob\n";
     bench.update(&api, csv, &[]).exits(0);

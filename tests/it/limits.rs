@@ -1,4 +1,4 @@
-//! Brakes: what keeps a run from starting, and what keeps a row from being sent.
+//! Limits and stop triggers: what keeps a run from starting, and what keeps a row from being sent.
 
 use sigma_bulk::sandbox::{Config, Endpoint, Faults, Population};
 
@@ -7,7 +7,7 @@ use crate::harness::{Api, Bench, user};
 const THREE: &str = "Email,First Name\nuser1@x.org,A\nuser2@x.org,B\nuser3@x.org,C\n";
 
 #[test]
-fn max_changes_refuses_to_start_a_run_that_would_change_more() {
+fn max_changes_stops_a_larger_run_before_it_starts() {
     for mode in ["directory", "each"] {
         let (api, bench) = (Api::with_users(4), Bench::new());
         bench
@@ -22,7 +22,7 @@ fn max_changes_refuses_to_start_a_run_that_would_change_more() {
         bench
             .update(&api, THREE, &["--max-changes", "3", "--lookup", mode])
             .exits(0);
-        // What is as wanted already does not count.
+        // Members that already have the wanted values do not count.
         let bench = Bench::new();
         bench
             .update(&api, THREE, &["--max-changes", "0", "--lookup", mode])
@@ -31,7 +31,7 @@ fn max_changes_refuses_to_start_a_run_that_would_change_more() {
 }
 
 #[test]
-fn limit_takes_the_first_rows_alone() {
+fn limit_takes_only_the_first_rows() {
     let (api, bench) = (Api::with_users(3), Bench::new());
     bench.update(&api, THREE, &["--limit", "2"]).exits(0);
     assert_eq!(bench.outcomes(), ["updated", "updated"]);
@@ -40,7 +40,7 @@ fn limit_takes_the_first_rows_alone() {
 }
 
 #[test]
-fn protected_members_are_left_alone() {
+fn protected_members_are_not_changed() {
     let (api, bench) = (Api::with_users(3), Bench::new());
     bench.write("c.toml", "protected = [\"USER2@x.org\", \"user9@x.org\"]\n");
     bench.update(&api, THREE, &["--config", "c.toml"]).exits(1);
@@ -69,14 +69,15 @@ fn the_credentials_own_user_is_not_archived() {
     assert_eq!(bench.outcomes()[0], "updated");
 }
 
+/// A successful canary is read back and the run continues. A stopped run can be resumed.
 #[test]
-fn a_canary_that_is_not_right_ends_the_run_and_one_that_is_lets_it_go_on() {
+fn failed_canary_stops_the_run() {
     let (api, bench) = (Api::with_users(3), Bench::new());
     bench.update(&api, THREE, &["--canary", "2"]).exits(0);
     assert_eq!(
         api.stats().requests_to(Endpoint::GetMember),
         2,
-        "two were read back"
+        "both canary rows were read back"
     );
 
     let faults = Faults {
@@ -98,8 +99,9 @@ fn a_canary_that_is_not_right_ends_the_run_and_one_that_is_lets_it_go_on() {
     assert_eq!(bench.outcomes(), ["failed", "updated", "updated"]);
 }
 
+/// Below 100 rows, a percentage in `--max-failures` would stop a run after very few failures.
 #[test]
-fn a_share_of_failures_counts_from_a_hundred_rows_on() {
+fn failure_percentage_applies_from_100_rows() {
     let rows = |good: usize| -> String {
         let good: String = (1..=good).map(|n| format!("user{n}@x.org,A\n")).collect();
         let bad: String = (1..=20).map(|n| format!("nobody{n}@x.org,A\n")).collect();
@@ -122,7 +124,7 @@ fn a_share_of_failures_counts_from_a_hundred_rows_on() {
 }
 
 #[test]
-fn a_closed_pipe_stops_the_run_as_cleanly_as_a_signal() {
+fn closed_output_pipe_stops_the_run_cleanly() {
     let faults = Faults {
         latency: std::time::Duration::from_millis(30),
         ..Faults::default()
@@ -153,8 +155,9 @@ fn a_closed_pipe_stops_the_run_as_cleanly_as_a_signal() {
     );
 }
 
+/// With `--send-unchanged`, a canary row may send values that the member already has.
 #[test]
-fn a_canary_may_send_what_the_member_has_already() {
+fn canary_accepts_unchanged_values_when_sent() {
     let (api, bench) = (Api::with_users(3), Bench::new());
     let csv = "Email,First Name\nuser1@x.org,First\nuser2@x.org,First\nuser3@x.org,C\n";
     bench
@@ -163,8 +166,9 @@ fn a_canary_may_send_what_the_member_has_already() {
     assert_eq!(bench.outcomes(), ["updated", "updated", "updated"]);
 }
 
+/// Some errors only show in the API's data: an unknown owner, two matching members, archiving oneself.
 #[test]
-fn strict_finds_what_only_the_api_tells_however_members_are_looked_up() {
+fn strict_reports_api_side_errors_in_all_modes() {
     let wrong = [
         "user1@x.org,,,A\nuser2@x.org,true,nobody@x.org,\n",
         "user1@x.org,,,A\nTwin@X.org,,,B\n",
@@ -197,7 +201,7 @@ fn strict_finds_what_only_the_api_tells_however_members_are_looked_up() {
 }
 
 #[test]
-fn canary_rows_that_are_right_are_updated_though_another_is_not() {
+fn good_canary_rows_are_updated_when_one_fails() {
     let faults = Faults {
         forced: Some(400),
         max_faults: Some(1),
@@ -223,8 +227,9 @@ fn canary_rows_that_are_right_are_updated_though_another_is_not() {
     );
 }
 
+/// `SIGMA_BULK_LIMIT` in the environment must not leave an undo incomplete.
 #[test]
-fn an_undo_puts_back_all_whatever_limit_the_environment_names() {
+fn undo_ignores_limits_for_updates() {
     let (api, bench) = (Api::with_users(3), Bench::new());
     bench.update(&api, THREE, &[]).exits(0);
     let mut command = bench.command();

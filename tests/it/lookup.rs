@@ -1,12 +1,13 @@
-//! Who a row means: the same in either mode, whatever the API's listing is like.
+//! Which member a row targets: the same in either lookup mode, whatever form the API's listing has.
 
 use sigma_bulk::sandbox::{Config, Endpoint, Member, Population};
 
 use crate::harness::{Api, Bench, user};
 
+/// An email always names the member that had it when the run began, whatever other rows rename.
 #[test]
-fn rows_never_see_other_rows_renames_in_either_mode() {
-    // user2's row comes after user1 has taken its email; the owner is named by the email that it gives up.
+fn rows_look_up_members_as_they_were_at_the_start() {
+    // user1 is renamed by the first row. The later rows, and newOwner in the last one, use its old email.
     let csv = "Email,New Email,First Name,isArchived,newOwner\n\
                user1@x.org,moved@x.org,,,\n\
                moved@x.org,,X,,\n\
@@ -33,7 +34,7 @@ fn rows_never_see_other_rows_renames_in_either_mode() {
 }
 
 #[test]
-fn case_does_not_matter_unless_it_must() {
+fn emails_match_regardless_of_case() {
     for mode in ["directory", "each"] {
         let (api, bench) = (
             Api::with([Member {
@@ -53,8 +54,9 @@ fn case_does_not_matter_unless_it_must() {
     }
 }
 
+/// An exact match wins. Without one, two members whose emails differ only in case are ambiguous.
 #[test]
-fn two_members_that_fit_equally_make_the_row_invalid() {
+fn ambiguous_email_makes_the_row_invalid() {
     let twin = |id: &str, email: &str| Member {
         member_id: id.to_owned(),
         email: email.to_owned(),
@@ -77,7 +79,7 @@ fn two_members_that_fit_equally_make_the_row_invalid() {
 }
 
 #[test]
-fn a_search_that_finds_many_is_read_to_its_end() {
+fn search_results_are_read_to_the_last_page() {
     let decoys = (1..=120).map(|n| Member {
         email: format!("q{n}n@x.org"),
         ..user(n)
@@ -119,7 +121,7 @@ fn archived_and_inactive_members_are_found() {
 }
 
 #[test]
-fn listings_of_every_kind_are_read() {
+fn all_listing_formats_are_read() {
     let members = || Population::Members((1..=120).map(user).collect());
     let configs = [
         (
@@ -174,7 +176,7 @@ fn listings_of_every_kind_are_read() {
 }
 
 #[test]
-fn auto_takes_what_needs_fewer_requests() {
+fn auto_picks_the_mode_with_fewer_requests() {
     let population = || Population::Members((1..=3000).map(user).collect());
     let run = |total: bool, rows: usize| {
         let api = Api::start(Config {
@@ -196,11 +198,11 @@ fn auto_takes_what_needs_fewer_requests() {
             .exits(0);
         api.stats().requests_to(Endpoint::ListMembers)
     };
-    // 30 pages of 100, against so many single look-ups, and the one page that told.
-    assert_eq!(run(true, 1), 1, "one look-up is never dearer than a page");
+    // The listing has 30 pages of 100. It competes with one lookup per row plus the page that gave the total.
+    assert_eq!(run(true, 1), 1, "one lookup never costs more than a page");
     let few = run(true, 5);
     assert!(few <= 8, "{few} requests for 5 members");
-    // Four page sizes are tried before one is taken.
+    // The tool may try up to four page sizes before the API accepts one.
     let many = run(true, 400);
     assert!((30..=33).contains(&many), "{many} requests for 400 members");
     let without = run(false, 400);
@@ -234,8 +236,9 @@ fn a_plan_finds_members_by_their_ids() {
     }
 }
 
+/// When the API has no search, all rows whose email is spelled differently share one listing.
 #[test]
-fn where_there_is_no_search_the_organization_is_listed_once_for_those_who_are_spelled_otherwise() {
+fn without_search_one_listing_finds_other_spellings() {
     let mixed = |n: usize| Member {
         email: format!("User{n}@X.org"),
         ..user(n)
@@ -246,7 +249,7 @@ fn where_there_is_no_search_the_organization_is_listed_once_for_those_who_are_sp
         ..Config::default()
     });
     let bench = Bench::new();
-    // The second row names nobody: it never sees the first one's rename, though the listing comes after it.
+    // The second row matches no member: it must not see the first row's rename, even in a later listing.
     let csv = "Email,First Name,New Email\nuser31@x.org,A,new@x.org\nnew@x.org,B,\n\
                user1@x.org,C,\nUSER2@x.org,D,\nnobody@x.org,E,\n";
     let more = ["--lookup", "each", "--concurrency", "1"];
@@ -257,5 +260,5 @@ fn where_there_is_no_search_the_organization_is_listed_once_for_those_who_are_sp
     );
     assert_eq!(api.member("User1@X.org").first_name, "C");
     let listings = api.stats().requests_to(Endpoint::ListMembers);
-    assert!(listings < 15, "{listings} requests of a listing");
+    assert!(listings < 15, "{listings} listing requests");
 }

@@ -1,7 +1,7 @@
-//! The tool as its users have it: the built binary, over real HTTP, against the sandbox.
+//! End-to-end tests: they run the built binary over real HTTP against the sandbox.
 //!
-//! One binary, so that it is linked once. Most of these start their own sandbox with the members and the faults
-//! that they are about.
+//! All tests are in one binary, so that it is linked only once. Most tests start their own sandbox with the
+//! members and the faults that they need.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,20 +11,20 @@
     clippy::format_push_string,
     clippy::unchecked_time_subtraction,
     clippy::unused_self,
-    reason = "a test ends at once when something is not as it should be, and nobody waits for its strings"
+    reason = "a test may panic on an unexpected value, and the speed of its string building does not matter"
 )]
 
-mod api; // Statuses, retries, tokens, listings: what is sent and what is made of the answers.
+mod api; // HTTP behaviour: statuses, retries, pauses, rate limits, tokens.
 mod dry_run; // Previews, saved plans, and applying them.
 mod exit_codes; // One test for each exit code.
-mod garbage; // Servers that answer nonsense.
-mod harness; // The sandbox on a thread, the binary, and a run's files.
-mod input; // CSVs, right and wrong.
-mod limits; // Brakes and stops.
-mod lookup; // Who a row means, in either mode.
-mod order; // Repeats and renames against one-by-one processing.
+mod garbage; // Servers that answer with malformed data.
+mod harness; // Helpers: starts the sandbox, runs the binary, reads a run's files.
+mod input; // Valid and invalid CSV files.
+mod limits; // Limits and stop triggers.
+mod lookup; // Which member a row targets, in either lookup mode.
+mod order; // Repeated rows and renames, compared with a sequential model.
 mod outcomes; // One test for each outcome.
-mod report; // What is shown and written.
-mod resume; // Killed, and resumed until done.
-mod settings; // Flags, environment, file.
-mod undo; // Put back.
+mod report; // Terminal output and the files of a run.
+mod resume; // Runs that are killed or stopped, and then resumed.
+mod settings; // Flags, environment variables, configuration file.
+mod undo; // Undoing a run.

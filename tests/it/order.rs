@@ -1,4 +1,4 @@
-//! Repeats and renames: random files against a plain one-by-one model.
+//! Repeated rows and renames: compares runs of random files with a simple sequential model.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use sigma_bulk::sandbox::Member;
 
 use crate::harness::{Api, Bench, user};
 
-/// A row of a random file: which member, and what it gets.
+/// A row of a random file: the member and its new values.
 #[derive(Clone, Debug, Default)]
 struct Row {
     member: usize,
@@ -18,7 +18,7 @@ struct Row {
     email: Option<usize>,
 }
 
-/// What must become of a row.
+/// The expected outcome of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Updated,
@@ -48,11 +48,11 @@ fn render(rows: &[Row]) -> String {
     text
 }
 
-/// The plain model: which rows contradict is found by looking at all pairs; the rest is done one after another,
-/// renames whenever their email has become free.
+/// Applies the rows to `members` one by one and returns the expected outcomes. The model finds contradictions
+/// by comparing all pairs of rows, and applies a rename as soon as its new email is free.
 fn model(members: &mut BTreeMap<String, Member>, rows: &[Row]) -> Vec<Fate> {
     let mut fates = vec![None; rows.len()];
-    // Contradictions, and emails that several members want.
+    // Find contradictions, and new emails that rows of several members claim.
     for (i, a) in rows.iter().enumerate() {
         for b in rows {
             let differ =
@@ -67,7 +67,7 @@ fn model(members: &mut BTreeMap<String, Member>, rows: &[Row]) -> Vec<Fate> {
             }
         }
     }
-    // Circles: follow each rename.
+    // Find cycles by following each rename.
     let wants: BTreeMap<usize, usize> = rows
         .iter()
         .filter_map(|row| Some((row.member, row.email?)))
@@ -91,12 +91,12 @@ fn model(members: &mut BTreeMap<String, Member>, rows: &[Row]) -> Vec<Fate> {
             }
         }
     }
-    // All rows mean the members as they were.
+    // All rows target the members as they were at the start.
     let at_start: BTreeMap<String, String> = members
         .values()
         .map(|member| (member.email.clone(), member.member_id.clone()))
         .collect();
-    // Over and over in the file's order: a row waits while rows of the member that holds its new email are left.
+    // Pass over the file repeatedly. A row waits while the member that has its new email has unfinished rows.
     loop {
         let mut moved = false;
         for i in 0..rows.len() {
@@ -200,7 +200,7 @@ fn check(rows: &[Row], population: usize, mode: &str) -> Result<(), TestCaseErro
 }
 
 fn rows(members: usize, most: usize) -> impl Strategy<Value = Vec<Row>> {
-    // Members beyond the population are those whom nobody knows, and their emails are free.
+    // Members beyond the population do not exist, so their emails are free.
     let row = (
         1..=members + members / 4 + 1,
         prop::option::of(0..2_u8),
@@ -232,18 +232,20 @@ fn run_property(members: usize, most: usize, cases: u32) {
 }
 
 #[test]
-fn small_random_files_end_as_one_by_one_processing_does() {
+fn small_random_files_match_the_model() {
     run_property(6, 14, 40);
 }
 
+/// The files have up to 2000 rows, and the model processes them one by one.
 #[test]
-fn random_files_of_up_to_two_thousand_rows_end_as_one_by_one_processing_does() {
+fn large_random_files_match_the_model() {
     run_property(1500, 2000, 3);
 }
 
+/// Tries a chain of 400 renames in order, reversed and shuffled.
 #[test]
-fn a_chain_of_any_length_goes_through_in_whatever_order_it_stands() {
-    // user1 takes user2's email, user2 user3's, and so on; the last one takes a free one.
+fn rename_chains_succeed_in_any_row_order() {
+    // user1 takes the email of user2, user2 that of user3, and so on. The last member takes a free email.
     let length = 400;
     let mut chain: Vec<Row> = (1..=length)
         .map(|n| Row {
@@ -260,8 +262,9 @@ fn a_chain_of_any_length_goes_through_in_whatever_order_it_stands() {
     check(&chain, length, "each").unwrap();
 }
 
+/// These rows are invalid before anything is sent for them. The other rows are still processed.
 #[test]
-fn circles_and_contradictions_are_named_by_all_their_lines_before_anything_is_sent() {
+fn cycles_and_contradictions_name_all_their_lines() {
     let (api, bench) = (Api::with_users(9), Bench::new());
     let csv = "Email,First Name,New Email\n\
                user1@x.org,,user2@x.org\n\
@@ -290,7 +293,7 @@ fn circles_and_contradictions_are_named_by_all_their_lines_before_anything_is_se
     assert_eq!(
         api.member("USER7@x.org").first_name,
         "C",
-        "a change of case alone is no circle"
+        "a change of case alone is not a cycle"
     );
     let strict = Bench::new();
     strict
@@ -299,8 +302,9 @@ fn circles_and_contradictions_are_named_by_all_their_lines_before_anything_is_se
         .says("line 2:");
 }
 
+/// Such rows are for two members if both spellings exist, and contradict each other if only one does.
 #[test]
-fn emails_that_differ_in_case_alone_may_be_two_members_or_one() {
+fn emails_differing_in_case_can_be_two_members() {
     let twins = ["ann@x.org", "Ann@x.org"].map(|email| Member {
         email: email.to_owned(),
         ..user(1)

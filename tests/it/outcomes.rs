@@ -1,4 +1,4 @@
-//! One test for each outcome: what the row is called, what was sent, and what the member holds afterwards.
+//! One test for each outcome: the reported outcome, what was sent, and the member's values afterwards.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use sigma_bulk::sandbox::{Endpoint, Faults, Member};
 use crate::harness::{Api, Bench, Ran, user};
 
 #[test]
-fn updated_when_the_returned_member_bears_the_values() {
+fn updated_when_the_answer_has_the_new_values() {
     let (api, bench) = (Api::with_users(2), Bench::new());
     let csv = "Email,First Name,Last Name,New Email,Member Type,isArchived,isInactive,userKind\n\
                user1@x.org,A,B,new@x.org,creator,TRUE,true,guest\n";
@@ -44,7 +44,7 @@ fn updated_when_the_returned_member_bears_the_values() {
 }
 
 #[test]
-fn only_what_differs_is_sent() {
+fn only_differing_fields_are_sent() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     let csv =
         "Email,First Name,Last Name,Member Type,isArchived\nuser1@x.org,First,New,VIEWER,false\n";
@@ -55,8 +55,9 @@ fn only_what_differs_is_sent() {
     );
 }
 
+/// The new owner may be given by email or by id. The request always holds the id.
 #[test]
-fn the_archive_fields_go_along_with_the_flag_and_an_email_becomes_the_owners_id() {
+fn archive_options_are_sent_with_the_archive_flag() {
     let (api, bench) = (Api::with_users(3), Bench::new());
     let csv = "Email,isArchived,newOwner,archiveDocuments,archiveScheduledExports\n\
                user1@x.org,true,user2@x.org,,\nuser3@x.org,true,id2,false,true\n";
@@ -78,7 +79,7 @@ fn the_archive_fields_go_along_with_the_flag_and_an_email_becomes_the_owners_id(
 }
 
 #[test]
-fn unchanged_is_not_sent_unless_asked_for() {
+fn unchanged_rows_are_sent_only_on_request() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     let csv = "Email,First Name,Member Type,isArchived\nuser1@x.org,First,viewer,FALSE\n";
     bench.update(&api, csv, &[]).exits(0);
@@ -92,7 +93,7 @@ fn unchanged_is_not_sent_unless_asked_for() {
 }
 
 #[test]
-fn empty_rows_are_not_even_looked_up() {
+fn empty_rows_are_not_looked_up() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     bench
         .update(
@@ -106,7 +107,7 @@ fn empty_rows_are_not_even_looked_up() {
 }
 
 #[test]
-fn invalid_rows_name_their_line_and_the_others_go_on() {
+fn invalid_rows_name_their_line_and_others_continue() {
     let (api, bench) = (Api::with_users(2), Bench::new());
     let csv =
         "Email,First Name,isArchived\nuser1@x.org,A,yes\n,B,\nuser2@x.org,C,\nuser2@x.org,C,,\n";
@@ -124,8 +125,9 @@ fn invalid_rows_name_their_line_and_the_others_go_on() {
     assert_eq!(api.member("user1@x.org").first_name, "First");
 }
 
+/// Invalid if the API lets the tool read the account types. Otherwise the update fails with a hint.
 #[test]
-fn a_wrong_account_type_is_invalid_where_types_can_be_read_and_failed_with_a_hint_where_not() {
+fn unknown_account_type_is_invalid_or_failed() {
     let csv = "Email,Member Type\nuser1@x.org,Wizard\n";
     let (api, bench) = (Api::with_users(1), Bench::new());
     bench.update(&api, csv, &[]).exits(1);
@@ -161,7 +163,7 @@ fn not_found_when_nobody_has_the_email() {
 }
 
 #[test]
-fn failed_when_the_api_refuses_with_the_hint_for_a_taken_email() {
+fn failed_with_a_hint_when_the_email_is_taken() {
     let (api, bench) = (Api::with_users(2), Bench::new());
     bench
         .update(&api, "Email,New Email\nuser1@x.org,USER2@x.org\n", &[])
@@ -184,7 +186,7 @@ fn failed_when_the_api_refuses_with_the_hint_for_a_taken_email() {
 }
 
 #[test]
-fn failed_when_the_tries_ran_out_and_the_member_is_as_it_was() {
+fn failed_when_attempts_run_out_without_a_change() {
     let faults = Faults {
         fail_before: 1.0,
         only: Some(vec![Endpoint::UpdateMember]),
@@ -202,8 +204,9 @@ fn failed_when_the_tries_ran_out_and_the_member_is_as_it_was() {
     assert_eq!(bench.summary()["requests"]["retries"], 1);
 }
 
+/// The update was applied but its answer was lost, and no attempts were left.
 #[test]
-fn updated_when_the_tries_ran_out_and_the_member_bears_the_values() {
+fn updated_when_a_read_confirms_the_values() {
     let faults = Faults {
         close_after: 1.0,
         only: Some(vec![Endpoint::UpdateMember]),
@@ -223,8 +226,8 @@ fn updated_when_the_tries_ran_out_and_the_member_bears_the_values() {
 }
 
 #[test]
-fn unknown_when_nobody_can_tell() {
-    // The update is applied and its answer lost; then the member can't be read.
+fn unknown_when_the_update_cannot_be_confirmed() {
+    // The connection closes before the update is answered, and then the member cannot be read.
     let faults = Faults {
         close_before: 1.0,
         only: Some(vec![Endpoint::UpdateMember, Endpoint::GetMember]),
@@ -252,8 +255,9 @@ fn not_attempted_when_the_run_stopped_before_the_row() {
     assert_eq!(bench.summary()["stop"], "failure_limit");
 }
 
+/// The API applies only some of the values and answers with an error.
 #[test]
-fn what_was_done_in_part_behind_an_error_is_failed_and_can_be_undone() {
+fn partial_update_is_failed_and_can_be_undone() {
     let faults = Faults {
         fail_before: 1.0,
         latency: Duration::from_secs(1),
@@ -265,14 +269,17 @@ fn what_was_done_in_part_behind_an_error_is_failed_and_can_be_undone() {
     let url = api.sandbox.url();
     let child = bench.start(&bench.update_words(&url, &["--retries", "0"]));
     api.wait_until(|stats| stats.requests_to(Endpoint::UpdateMember) > 0);
-    // It fails behind the half of its work.
+    // The API applies half of the update and then fails.
     api.sandbox
         .edit("id1", |member| member.first_name = "A".to_owned())
         .unwrap();
     Ran::of(child.wait_with_output().unwrap(), &bench).exits(1);
     let line = &bench.results()[0];
     assert_eq!(line["Outcome"], "failed");
-    assert!(line["Message"].contains("a part of the values"), "{line:?}");
+    assert!(
+        line["Message"].contains("only a part of the new values"),
+        "{line:?}"
+    );
     assert_eq!(
         bench.read("run/undo.csv"),
         "Email,First Name,Last Name\nuser1@x.org,First,Last\n"
@@ -282,8 +289,9 @@ fn what_was_done_in_part_behind_an_error_is_failed_and_can_be_undone() {
     assert_eq!(api.member("user1@x.org").first_name, "First");
 }
 
+/// A row may name an account type that is no longer in use if the member already has it.
 #[test]
-fn an_account_type_that_is_not_in_use_any_more_may_be_kept() {
+fn member_may_keep_a_retired_account_type() {
     let old = Member {
         member_type: "Legacy".to_owned(),
         ..user(1)

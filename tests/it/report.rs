@@ -1,4 +1,4 @@
-//! What is shown and written.
+//! Terminal output and the files of a run.
 
 use sigma_bulk::sandbox::Faults;
 
@@ -21,7 +21,7 @@ fn settings() -> insta::Settings {
 }
 
 #[test]
-fn the_summary_is_read_at_a_glance() {
+fn summary_lists_outcomes_failures_and_next_steps() {
     let (api, bench) = (Api::with_users(5), Bench::new());
     let ran = bench.update(&api, CSV, &["--concurrency", "1"]).exits(1);
     settings()
@@ -29,7 +29,7 @@ fn the_summary_is_read_at_a_glance() {
 }
 
 #[test]
-fn verbose_shows_every_row_with_its_changes() {
+fn verbose_prints_every_row_with_its_changes() {
     let (api, bench) = (Api::with_users(5), Bench::new());
     let ran = bench
         .update(&api, CSV, &["--concurrency", "1", "-v"])
@@ -38,7 +38,7 @@ fn verbose_shows_every_row_with_its_changes() {
 }
 
 #[test]
-fn json_is_one_document_on_standard_output() {
+fn json_prints_one_document_to_standard_output() {
     let (api, bench) = (Api::with_users(5), Bench::new());
     let ran = bench.update(&api, CSV, &["--json", "--quiet"]).exits(1);
     let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
@@ -91,12 +91,12 @@ fn json_is_one_document_on_standard_output() {
     assert_eq!(
         total,
         stats.requests.values().sum::<u64>(),
-        "the server counted as many"
+        "the sandbox counted the same number"
     );
 }
 
 #[test]
-fn the_first_twenty_failures_are_shown_and_the_rest_counted() {
+fn first_20_failures_are_printed_and_the_rest_counted() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     let rows: String = (1..=30).map(|n| format!("nobody{n}@x.org,A\n")).collect();
     let ran = bench
@@ -111,7 +111,7 @@ fn the_first_twenty_failures_are_shown_and_the_rest_counted() {
 }
 
 #[test]
-fn undo_csv_holds_the_values_before_under_the_emails_after() {
+fn undo_csv_has_old_values_under_the_new_emails() {
     let (api, bench) = (Api::with_users(3), Bench::new());
     let csv = "Email,First Name,New Email,isArchived\nuser1@x.org,A,new@x.org,\nuser2@x.org,,,true\nuser3@x.org,First,,\n";
     bench.update(&api, csv, &[]).exits(0);
@@ -124,7 +124,7 @@ fn undo_csv_holds_the_values_before_under_the_emails_after() {
 
 #[cfg(unix)]
 #[test]
-fn a_runs_files_are_for_their_owner_alone() {
+fn run_files_are_readable_only_by_their_owner() {
     use std::os::unix::fs::PermissionsExt;
     let (api, bench) = (Api::with_users(1), Bench::new());
     std::fs::create_dir(bench.path("run")).unwrap();
@@ -155,7 +155,7 @@ fn a_runs_files_are_for_their_owner_alone() {
 }
 
 #[test]
-fn report_makes_the_files_anew_from_the_journal() {
+fn report_rebuilds_the_files_from_the_journal() {
     let (api, bench) = (Api::with_users(5).faults(Faults::default()), Bench::new());
     bench.update(&api, CSV, &["--concurrency", "1"]).exits(1);
     let names = ["results.csv", "failed.csv", "undo.csv", "summary.json"];
@@ -167,14 +167,15 @@ fn report_makes_the_files_anew_from_the_journal() {
     assert_eq!(names.map(|name| bench.read(&format!("run/{name}"))), before);
 }
 
+/// A run directory may hold other files, but none with the name of a file that the run writes.
 #[test]
-fn nobodys_own_files_are_overwritten() {
+fn existing_user_files_are_not_overwritten() {
     const ROW: &str = "Email,First Name\nuser1@x.org,A\n";
     let (api, bench) = (Api::with_users(1), Bench::new());
     let url = api.sandbox.url();
     let update =
         |csv: &str, dir: &str| bench.run(&["update", csv, "--base-url", &url, "--run-dir", dir]);
-    // The CSV in its own directory, under the name that the run's copy has.
+    // The run directory is that of the CSV, which has the same name as the run's copy.
     bench.write("input.csv", ROW);
     update("input.csv", ".").exits(2).says("input.csv");
     #[cfg(unix)]
@@ -191,25 +192,26 @@ fn nobodys_own_files_are_overwritten() {
         assert_eq!(
             mode.mode() & 0o777,
             0o755,
-            "what is refused is left as it was"
+            "a rejected directory keeps its mode"
         );
     }
     assert_eq!(bench.read("input.csv"), ROW);
-    // Somebody's results, beside another CSV.
+    // The run directory already holds somebody's results.csv.
     std::fs::create_dir(bench.path("dir")).unwrap();
     bench.write("dir/results.csv", "mine");
     update("input.csv", "dir").exits(2).says("results.csv");
     assert_eq!(bench.read("dir/results.csv"), "mine");
-    // Anything else may be there.
+    // Files with other names may exist.
     std::fs::remove_file(bench.path("dir/results.csv")).unwrap();
     bench.write("dir/notes.txt", "mine");
     update("input.csv", "dir").exits(0);
     assert_eq!(bench.read("dir/notes.txt"), "mine");
 }
 
+/// The disk behind standard output is full, so the error names summary.json instead.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_summary_that_nobody_got_is_no_success() {
+fn unprintable_summary_is_not_a_success() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     bench.write("input.csv", "Email,First Name\nuser1@x.org,A\n");
     let url = api.sandbox.url();
@@ -236,7 +238,7 @@ fn a_summary_that_nobody_got_is_no_success() {
 }
 
 #[test]
-fn without_a_name_a_run_gets_its_own_directory() {
+fn default_run_directories_are_unique() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     bench.write("spring list.csv", "Email,First Name\nuser1@x.org,A\n");
     let url = api.sandbox.url();
@@ -259,7 +261,7 @@ fn without_a_name_a_run_gets_its_own_directory() {
 }
 
 #[test]
-fn a_copy_of_the_input_that_is_gone_is_named() {
+fn missing_input_copy_is_named_in_the_error() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     bench
         .update(&api, "Email,First Name\nuser1@x.org,A\n", &[])

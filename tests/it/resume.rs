@@ -1,4 +1,4 @@
-//! Killed at any moment, and resumed until done: every member right, every row once.
+//! Runs that are killed or stopped and then resumed: every member ends right, and every row is reported once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::process::{Child, Stdio};
@@ -11,7 +11,7 @@ use crate::harness::{Api, Bench, Ran, lines, send, wait_until};
 const ROWS: usize = 300;
 const CONCURRENCY: usize = 8;
 
-/// Rows that change each user's names, and rename every third one.
+/// Returns a CSV that changes each user's names, and the email of every third user.
 fn csv() -> String {
     let rows: String = (1..=ROWS)
         .map(|n| {
@@ -63,7 +63,8 @@ fn assert_all_as_before(api: &Api) {
     }
 }
 
-/// Latency, refusals before and after the change, cut connections: all that a network does, but no hang.
+/// Returns the faults of a bad network, but no hangs: latency, errors before and after the change, closed
+/// connections.
 fn bad_weather(seed: u64) -> Faults {
     Faults {
         seed,
@@ -86,7 +87,7 @@ fn spawn(bench: &Bench, words: &[&str]) -> Child {
         .unwrap()
 }
 
-/// Kills the run after ever other times, and resumes it until it ends by itself; answers how often it was killed.
+/// Kills the run after random times and resumes it until it exits by itself. Returns the number of kills.
 fn kill_until_done(bench: &Bench, api: &Api, first: &[&str], dir: &str, seed: u64) -> usize {
     let mut random = fastrand::Rng::with_seed(seed);
     let url = api.sandbox.url();
@@ -106,7 +107,7 @@ fn kill_until_done(bench: &Bench, api: &Api, first: &[&str], dir: &str, seed: u6
     let mut child = spawn(bench, first);
     let mut kills = 0;
     loop {
-        // Time is only what makes the moments differ: the assertions hold whenever the kill comes.
+        // The sleep only varies the moment of the kill. The assertions hold for any moment.
         std::thread::sleep(Duration::from_millis(random.u64(20..400)));
         if child.try_wait().unwrap().is_some() {
             break;
@@ -114,7 +115,7 @@ fn kill_until_done(bench: &Bench, api: &Api, first: &[&str], dir: &str, seed: u6
         child.kill().unwrap();
         child.wait().unwrap();
         kills += 1;
-        // A run that was killed before it wrote its journal's head is begun anew.
+        // A run that was killed before it wrote the journal's header starts again.
         let is_begun = std::fs::read_to_string(bench.path(dir).join("journal.jsonl"))
             .is_ok_and(|journal| journal.contains('\n'));
         if is_begun {
@@ -125,13 +126,13 @@ fn kill_until_done(bench: &Bench, api: &Api, first: &[&str], dir: &str, seed: u6
         }
     }
     api.sandbox.set_faults(Faults::default());
-    // Whatever the last piece ended with: this one finds nothing more to do, or does it.
+    // The last session may have left failed rows. This one finishes them, or finds nothing to do.
     let more: Vec<&str> = resume.iter().copied().chain(["--only-failed"]).collect();
     bench.run(&more).exits(0);
     kills
 }
 
-/// How many updates repeat one that was applied already.
+/// Returns how many updates repeat one that was already applied.
 fn repeated(patches: &[PatchRecord]) -> usize {
     let mut applied: HashMap<(String, String), usize> = HashMap::new();
     for patch in patches.iter().filter(|patch| patch.applied) {
@@ -142,8 +143,9 @@ fn repeated(patches: &[PatchRecord]) -> usize {
     applied.values().map(|count| count - 1).sum()
 }
 
+/// Kills a run and its undo at random moments, and resumes each until it is done.
 #[test]
-fn killed_at_many_moments_and_resumed_and_undone_the_same_way() {
+fn killed_runs_complete_after_resume_and_undo() {
     let mut all_kills = 0;
     for seed in [1, 2, 3] {
         let (api, bench) = (
@@ -176,7 +178,7 @@ fn killed_at_many_moments_and_resumed_and_undone_the_same_way() {
             "seed {seed}"
         );
         let undo = lines(&bench.path("run/undo.csv"));
-        assert_eq!(undo.len(), ROWS, "undo.csv is whole");
+        assert_eq!(undo.len(), ROWS, "undo.csv is complete");
         for line in &undo {
             assert_eq!(
                 (line["First Name"].as_str(), line["Last Name"].as_str()),
@@ -189,7 +191,7 @@ fn killed_at_many_moments_and_resumed_and_undone_the_same_way() {
             "{}",
             stats.peak_in_flight
         );
-        // Further tries after a lost answer repeat an applied change too, and faults cause those.
+        // A retry after a lost answer also repeats an applied change, and the faults cause such retries.
         let lost = stats
             .patches
             .iter()
@@ -220,12 +222,13 @@ fn killed_at_many_moments_and_resumed_and_undone_the_same_way() {
     }
     assert!(
         all_kills > 6,
-        "only {all_kills} kills: they came too late to show anything"
+        "only {all_kills} kills: too few for this test to be meaningful"
     );
 }
 
+/// The run is killed after the API applied an update and before it answered.
 #[test]
-fn a_row_that_was_sent_and_not_answered_is_read_back_and_not_sent_again() {
+fn unanswered_row_is_read_back_not_resent() {
     let faults = Faults {
         hang_after: 1.0,
         only: Some(vec![Endpoint::UpdateMember]),
@@ -251,21 +254,22 @@ fn a_row_that_was_sent_and_not_answered_is_read_back_and_not_sent_again() {
     );
     let results = bench.results();
     assert!(
-        results[0]["Message"].contains("read to confirm"),
+        results[0]["Message"].contains("confirmed by reading"),
         "{}",
         results[0]["Message"]
     );
     assert_eq!(
         results[0]["Changes"], "First Name: First → A",
-        "the first previous value is kept"
+        "the original previous value is kept"
     );
     // A second resume has nothing to do.
     bench.resume(&[]).exits(0);
     assert_eq!(api.stats().requests_to(Endpoint::UpdateMember), 3);
 }
 
+/// The second run is rejected, and the first one finishes undisturbed.
 #[test]
-fn two_runs_that_begin_in_one_directory_do_not_hurt_one_another() {
+fn two_runs_cannot_start_in_one_directory() {
     let faults = Faults {
         latency: Duration::from_millis(200),
         ..Faults::default()
@@ -277,17 +281,17 @@ fn two_runs_that_begin_in_one_directory_do_not_hurt_one_another() {
     );
     let url = api.sandbox.url();
     let mut first = spawn(&bench, &bench.update_words(&url, &[]));
-    wait_until("the directory is taken", || {
+    wait_until("the run directory exists", || {
         bench.path("run/input.csv").exists()
     });
-    // It has signed in or not: the directory is taken in either case.
+    // Whether or not the first run has signed in yet, it owns the directory.
     bench.run(&bench.update_words(&url, &[])).exits(2);
     assert_eq!(first.wait().unwrap().code(), Some(0));
     assert_eq!(bench.check_files(), [("updated".to_owned(), 2)].into());
 }
 
 #[test]
-fn only_failed_gives_failed_rows_another_go() {
+fn only_failed_retries_the_failed_rows() {
     let faults = Faults {
         forced: Some(403),
         only: Some(vec![Endpoint::UpdateMember]),
@@ -315,11 +319,11 @@ fn only_failed_gives_failed_rows_another_go() {
     assert_eq!(
         bench.summary()["requests"]["by_status"]["403"],
         1,
-        "requests of all pieces are counted"
+        "requests of all sessions are counted"
     );
 }
 
-/// A run that was stopped after its first row.
+/// Returns the directory of a run that stopped after its first row.
 fn stopped(api: &Api) -> Bench {
     let bench = Bench::new();
     let csv = "Email,First Name\nnobody@x.org,A\nuser1@x.org,B\nuser2@x.org,C\n";
@@ -329,8 +333,9 @@ fn stopped(api: &Api) -> Bench {
     bench
 }
 
+/// A kill can leave only the last line incomplete. Damage in any other line is an error.
 #[test]
-fn a_torn_last_line_is_mended_and_damage_elsewhere_is_refused() {
+fn truncated_last_journal_line_is_repaired() {
     let api = Api::with_users(2);
     let bench = stopped(&api);
     let whole = bench.read("run/journal.jsonl");
@@ -358,7 +363,7 @@ fn a_torn_last_line_is_mended_and_damage_elsewhere_is_refused() {
 }
 
 #[test]
-fn a_changed_input_another_host_and_another_organization_are_refused() {
+fn resume_rejects_another_input_host_or_organization() {
     let api = Api::with_users(2);
     let bench = stopped(&api);
     bench
@@ -369,7 +374,10 @@ fn a_changed_input_another_host_and_another_organization_are_refused() {
         .run(&["resume", "run", "--limit", "1"])
         .exits(2)
         .says("--limit");
-    bench.run(&["resume", "nowhere"]).exits(2).says("no run");
+    bench
+        .run(&["resume", "nowhere"])
+        .exits(2)
+        .says("does not hold a run");
     let journal = bench.read("run/journal.jsonl");
     let at = journal.find("\"organization\":\"").unwrap() + 16;
     let mut other = journal.clone();
@@ -384,11 +392,11 @@ fn a_changed_input_another_host_and_another_organization_are_refused() {
     bench
         .run(&["resume", "run"])
         .exits(2)
-        .says("was changed since the run began");
+        .says("was changed since the run started");
 }
 
 #[test]
-fn a_run_directory_that_holds_a_run_is_refused_with_the_remedy() {
+fn used_run_directory_is_rejected_with_a_hint() {
     let api = Api::with_users(2);
     let bench = stopped(&api);
     bench
@@ -398,8 +406,8 @@ fn a_run_directory_that_holds_a_run_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn renamed_members_are_found_by_their_first_email_on_a_resume() {
-    // The run stops after the rename of user1; its second row, and one that names the email it now has, are left.
+fn resume_finds_renamed_members_by_their_old_email() {
+    // The run stops after user1 is renamed. Its second row, and a row that names its new email, are left.
     let csv = "Email,First Name,New Email\nuser1@x.org,,moved@x.org\nnobody@x.org,A,\nuser1@x.org,Later,\nmoved@x.org,B,\nuser2@x.org,C,\n";
     for mode in ["directory", "each"] {
         let (api, bench) = (Api::with_users(4), Bench::new());
@@ -429,15 +437,16 @@ fn renamed_members_are_found_by_their_first_email_on_a_resume() {
     }
 }
 
+/// A row is sent only after the journal holds its intent, so a full disk must stop the run.
 #[test]
-fn a_full_disk_stops_the_run_and_nothing_is_sent_that_is_not_recorded() {
+fn full_disk_stops_before_an_unrecorded_update() {
     let (api, bench) = (Api::with_users(120), Bench::new());
     let rows: String = (1..=120)
         .map(|n| format!("user{n}@x.org,First{n}\n"))
         .collect();
     bench.write("input.csv", format!("Email,First Name\n{rows}"));
     let url = api.sandbox.url();
-    // No file may grow beyond 32 blocks of 512 bytes, which is a full disk for the journal and for nothing else.
+    // No file may exceed 32 blocks of 512 bytes. Only the journal reaches this limit, as on a full disk.
     let mut shell = std::process::Command::new("sh");
     let tool = bench.command();
     shell
@@ -469,13 +478,17 @@ fn a_full_disk_stops_the_run_and_nothing_is_sent_that_is_not_recorded() {
         "{sent} sent and {recorded} recorded"
     );
     let requests = bench.summary()["requests"]["total"].as_u64();
-    assert!(requests >= Some(sent), "{requests:?} of {sent} are told");
+    assert!(
+        requests >= Some(sent),
+        "the summary counts {requests:?} requests, but {sent} updates were sent"
+    );
     bench.resume(&[]).exits(0);
     assert_eq!(bench.check_files(), [("updated".to_owned(), 120)].into());
 }
 
+/// The setting could come from the environment, and must not turn a resume into a preview.
 #[test]
-fn a_resume_of_a_real_run_is_no_dry_run_whoever_asks_for_one() {
+fn resume_rejects_dry_run_for_a_real_run() {
     let (api, bench) = (Api::with_users(2), Bench::new());
     let csv = "Email,First Name\nuser1@x.org,A\nnobody@x.org,B\nuser2@x.org,C\n";
     bench
@@ -488,12 +501,13 @@ fn a_resume_of_a_real_run_is_no_dry_run_whoever_asks_for_one() {
     command.args(["resume", "run", "--base-url", &url]);
     Ran::of(command.output().unwrap(), &bench)
         .exits(2)
-        .says("dry-run is set");
+        .says("sets dry-run");
     assert_eq!(api.stats().requests, before);
 }
 
+/// The server applies an update after the run stopped with an unknown outcome.
 #[test]
-fn what_is_done_late_behind_a_stop_can_be_undone() {
+fn update_applied_after_a_stop_can_be_undone() {
     let faults = Faults {
         fail_before: 1.0,
         only: Some(vec![Endpoint::UpdateMember]),
@@ -507,7 +521,7 @@ fn what_is_done_late_behind_a_stop_can_be_undone() {
     send(&child, "-INT");
     Ran::of(child.wait_with_output().unwrap(), &bench).exits(130);
     assert_eq!(bench.outcomes(), ["unknown"]);
-    // The proxy has given up, and its server had not.
+    // A proxy answered with an error, but the server behind it applies the update after all.
     api.sandbox
         .edit("id1", |member| member.first_name = "A".to_owned())
         .unwrap();
@@ -518,7 +532,7 @@ fn what_is_done_late_behind_a_stop_can_be_undone() {
     assert_eq!(api.member("user1@x.org").first_name, "First");
 }
 
-/// A run of one row that was killed when its change was applied and not answered.
+/// Returns a run of one row that was killed after its change was applied and before it was answered.
 fn killed_in_flight(csv: &str) -> (Api, Bench) {
     let faults = Faults {
         hang_after: 1.0,
@@ -536,8 +550,9 @@ fn killed_in_flight(csv: &str) -> (Api, Bench) {
     (api, bench)
 }
 
+/// The row may have been sent before the kill, and the member cannot be read on the resume.
 #[test]
-fn a_row_that_may_have_been_sent_and_can_not_be_read_back_is_unknown_and_can_be_undone() {
+fn unreadable_sent_row_is_unknown_but_undoable() {
     let only = Some(vec![Endpoint::GetMember]);
     let failing = Faults {
         fail_before: 1.0,
@@ -563,10 +578,11 @@ fn a_row_that_may_have_been_sent_and_can_not_be_read_back_is_unknown_and_can_be_
     }
 }
 
+/// Even if the resume finds the row invalid, its first update may have changed the member.
 #[test]
-fn a_row_that_was_sent_stays_in_the_undo_whatever_its_resume_comes_to() {
+fn sent_row_stays_in_undo_csv_after_any_resume() {
     let (api, bench) = killed_in_flight("Email,First Name\nuser1@x.org,A\n");
-    // Somebody has changed it back, and protected the member since.
+    // Since the kill, somebody changed the value again and protected the member.
     api.sandbox
         .edit("id1", |member| member.first_name = "B".to_owned())
         .unwrap();
@@ -576,8 +592,9 @@ fn a_row_that_was_sent_stays_in_the_undo_whatever_its_resume_comes_to() {
     assert_eq!(lines(&bench.path("run/undo.csv"))[0]["First Name"], "First");
 }
 
+/// After the kill, somebody changed a field of the row that had not needed an update before.
 #[test]
-fn what_was_sent_is_not_all_that_a_row_wants_when_it_is_read_back() {
+fn resume_sends_fields_that_differ_since_the_kill() {
     let (api, bench) = killed_in_flight("Email,First Name,Last Name\nuser1@x.org,A,Last\n");
     api.sandbox
         .edit("id1", |member| member.last_name = "Other".to_owned())
@@ -589,8 +606,9 @@ fn what_was_sent_is_not_all_that_a_row_wants_when_it_is_read_back() {
     assert_eq!(lines(&bench.path("run/undo.csv"))[0]["First Name"], "First");
 }
 
+/// A corrected failed.csv must target the same members even after other rows renamed them.
 #[test]
-fn failed_csv_names_members_by_the_emails_that_they_have_now() {
+fn failed_csv_uses_the_current_emails() {
     let (api, bench) = (Api::with_users(3), Bench::new());
     let csv = "Email,New Email,Member Type\nuser1@x.org,moved@x.org,\nuser2@x.org,user1@x.org,\n\
                user1@x.org,,Nonsense\nuser3@x.org,user2@x.org,\nuser2@x.org,,Nonsense,too many\n";
@@ -603,7 +621,7 @@ fn failed_csv_names_members_by_the_emails_that_they_have_now() {
     let failed = lines(&bench.path("run/failed.csv"));
     let emails: Vec<&str> = failed.iter().map(|line| &*line["Email"]).collect();
     assert_eq!(emails, ["moved@x.org", "user1@x.org"]);
-    // Mended and fed back, they mean the members that they meant.
+    // The corrected rows still target the same members.
     let mended = bench.read("run/failed.csv").replace("Nonsense", "Creator");
     let mended = mended.replace(",too many", "");
     bench.write("mended.csv", mended);
@@ -617,8 +635,9 @@ fn failed_csv_names_members_by_the_emails_that_they_have_now() {
     assert_eq!(types, ["Creator", "Creator", "Viewer"]);
 }
 
+/// The first session never learned its organization, so the resume records it.
 #[test]
-fn a_run_that_was_stopped_at_its_sign_in_is_bound_by_its_resume() {
+fn resume_binds_a_run_stopped_during_sign_in() {
     let faults = Faults {
         hang: 1.0,
         only: Some(vec![Endpoint::Whoami]),
@@ -650,8 +669,9 @@ fn a_run_that_was_stopped_at_its_sign_in_is_bound_by_its_resume() {
     bench.run(&["resume", "run"]).exits(2).says("organization");
 }
 
+/// The read that confirms an unanswered update finishes, and its row gets a final outcome.
 #[test]
-fn a_stop_lets_a_second_look_come_to_its_end() {
+fn stop_waits_for_a_verification_in_flight() {
     let faults = |hang: f64, hang_after: f64, only: Endpoint| Faults {
         hang,
         hang_after,
@@ -674,8 +694,9 @@ fn a_stop_lets_a_second_look_come_to_its_end() {
     assert_eq!(bench.outcomes(), ["updated"]);
 }
 
+/// The run directory is locked while a process works in it.
 #[test]
-fn a_run_that_still_goes_on_is_not_resumed_by_another_process() {
+fn running_run_cannot_be_resumed() {
     let faults = Faults {
         latency: Duration::from_millis(100),
         ..Faults::default()

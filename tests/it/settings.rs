@@ -1,4 +1,4 @@
-//! Flags, environment, file: through the binary.
+//! Settings from flags, environment variables and the configuration file, tested through the binary.
 
 use sigma_bulk::sandbox::{Config, Population};
 
@@ -7,14 +7,14 @@ use crate::harness::{Api, Bench, Ran, user};
 const CSV: &str = "Email,First Name\nuser1@x.org,A\n";
 
 #[test]
-fn the_sample_scripts_command_line_works_unchanged() {
-    // Its host is Sigma's, so that a file that is wrong shows how far it came: every word was understood.
+fn sample_script_command_line_works_unchanged() {
+    // This would connect to Sigma, so the file is invalid: its error shows that all arguments were accepted.
     let bench = Bench::new();
     bench.write("f.csv", "First Name\n");
     let words = "update --client_id 123 --client_secret abc --csv ./f.csv --env production --cloud gcp --abort_on_update_fail enable";
     let words: Vec<&str> = words.split(' ').collect();
     bench.run(&words).exits(2).says("no column \"Email\"");
-    // And with the address of this machine in place of Sigma's, it does the work.
+    // With the sandbox's address instead of Sigma's, the same arguments update the member.
     let api = Api::with_users(1);
     bench.write("f.csv", CSV);
     let url = api.sandbox.url();
@@ -23,12 +23,12 @@ fn the_sample_scripts_command_line_works_unchanged() {
     bench
         .run(&words)
         .exits(0)
-        .says("--client-secret can be seen by everybody");
+        .says("every user of this machine can see --client-secret");
     assert_eq!(api.member("user1@x.org").first_name, "A");
 }
 
 #[test]
-fn the_examples_command_runs_on_the_embedded_sandbox() {
+fn example_command_runs_on_the_embedded_sandbox() {
     let bench = Bench::new();
     let csv = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/members.csv");
     let mut command = bench.command();
@@ -58,7 +58,7 @@ fn the_examples_command_runs_on_the_embedded_sandbox() {
 }
 
 #[test]
-fn a_file_a_profile_and_the_environment_each_go_over_what_is_below() {
+fn environment_overrides_profile_overrides_file() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     bench.write("input.csv", CSV);
     let url = api.sandbox.url();
@@ -109,7 +109,7 @@ fn a_file_a_profile_and_the_environment_each_go_over_what_is_below() {
 }
 
 #[test]
-fn a_secret_may_stand_in_a_file() {
+fn secret_can_be_read_from_a_file() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     bench.write("input.csv", CSV);
     bench.write("secret.toml", format!("{}\n", crate::harness::SECRET));
@@ -142,8 +142,9 @@ fn a_secret_may_stand_in_a_file() {
         .says("nowhere");
 }
 
+/// Editors and secret stores add a byte order mark or a trailing line end.
 #[test]
-fn a_secret_is_the_same_with_what_editors_and_secret_stores_put_around_it() {
+fn secret_ignores_byte_order_mark_and_line_end() {
     let secret = crate::harness::SECRET;
     let api = Api::start(Config {
         population: Population::Members(vec![user(1)]),
@@ -165,7 +166,7 @@ fn a_secret_is_the_same_with_what_editors_and_secret_stores_put_around_it() {
 }
 
 #[test]
-fn logs_are_text_or_json_and_hold_nobodys_data() {
+fn logs_are_text_or_json_without_personal_data() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     let ran = bench
         .update(&api, CSV, &["--log-level", "trace", "--log-format", "json"])
@@ -190,7 +191,7 @@ fn logs_are_text_or_json_and_hold_nobodys_data() {
 }
 
 #[test]
-fn a_company_certificate_is_read_or_refused() {
+fn ca_cert_must_be_a_readable_pem_file() {
     let bench = Bench::new();
     bench.write("input.csv", CSV);
     let words = [
@@ -213,8 +214,9 @@ fn a_company_certificate_is_read_or_refused() {
     );
 }
 
+/// Setting `cloud` or `env` in one layer overrides `base-url` from the layers below.
 #[test]
-fn who_names_a_cloud_or_an_environment_does_not_mean_the_base_url_of_a_lower_layer() {
+fn cloud_or_env_overrides_base_url_of_lower_layers() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     bench.write("input.csv", CSV);
     let url = api.sandbox.url();
@@ -239,16 +241,17 @@ fn who_names_a_cloud_or_an_environment_does_not_mean_the_base_url_of_a_lower_lay
         Ran::of(command.output().unwrap(), &bench)
     };
     from_environment(&["--env", "sandbox", "--run-dir", "b"]).exits(1);
-    assert!(api.stats().requests.is_empty(), "nothing was sent to it");
-    // But the sample script's words, which always name both, reach another address by it.
+    assert!(api.stats().requests.is_empty(), "the base URL is unused");
+    // The exception: with both `--env` and `--cloud`, as in the sample script, the environment's URL wins.
     from_environment(&["--env", "production", "--cloud", "gcp"])
         .exits(0)
-        .says("SIGMA_BULK_BASE_URL goes over");
+        .says("SIGMA_BULK_BASE_URL overrides");
     assert_eq!(api.member("user1@x.org").first_name, "A");
 }
 
+/// The wrong line may hold a secret, so the error never quotes it.
 #[test]
-fn a_wrong_configuration_is_named_by_its_line_and_never_shown() {
+fn configuration_errors_name_the_line_not_its_text() {
     let bench = Bench::new();
     bench.write("input.csv", CSV);
     let secret = crate::harness::SECRET;
@@ -268,7 +271,7 @@ fn a_wrong_configuration_is_named_by_its_line_and_never_shown() {
         (secret.to_owned(), "line 2"),
     ] {
         bench.write("c.toml", format!("yes = true\n{line}\n"));
-        // That the secret is not shown, the harness looks at.
+        // The harness checks that the secret is not shown.
         bench
             .run(&["update", "input.csv", "--config", "c.toml"])
             .exits(2)
@@ -278,7 +281,7 @@ fn a_wrong_configuration_is_named_by_its_line_and_never_shown() {
 }
 
 #[test]
-fn a_list_of_the_protected_is_read_or_refused() {
+fn protected_list_is_checked_for_emails() {
     let (api, bench) = (Api::with_users(3), Bench::new());
     bench.write(
         "input.csv",
@@ -297,7 +300,7 @@ fn a_list_of_the_protected_is_read_or_refused() {
 }
 
 #[test]
-fn a_password_in_a_url_is_not_shown() {
+fn password_in_a_url_is_not_shown() {
     let bench = Bench::new();
     bench.write("input.csv", "Email\nuser1@x.org\n");
     for host in ["h.example", "h.exa mple"] {
@@ -305,13 +308,13 @@ fn a_password_in_a_url_is_not_shown() {
         let url = format!("https://me:{}@{host}", crate::harness::SECRET);
         command.env("SIGMA_BULK_BASE_URL", url);
         command.args(["update", "input.csv", "--cloud", "gcp"]);
-        // That the secret is not shown is looked at with every run.
+        // The harness checks that the secret is not shown.
         crate::harness::Ran::of(command.output().unwrap(), &bench).exits(2);
     }
 }
 
 #[test]
-fn a_flag_that_says_quiet_goes_over_a_file_that_says_verbose() {
+fn quiet_flag_overrides_verbose_from_the_file() {
     let (api, bench) = (Api::start(Config::default()), Bench::new());
     bench.write("c.toml", "verbose = true\n");
     let csv = "Email,First Name\nnobody@example.com,A\n";
@@ -320,5 +323,9 @@ fn a_flag_that_says_quiet_goes_over_a_file_that_says_verbose() {
         .exits(1);
     assert_eq!(ran.stderr, "");
     let ran = Bench::new().update(&api, csv, &["-q", "-v"]).exits(2);
-    assert!(ran.stderr.contains("give one of them"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("use only one of them"),
+        "{}",
+        ran.stderr
+    );
 }

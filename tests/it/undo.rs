@@ -1,10 +1,10 @@
-//! Put back: everything that a run changed, and nothing that somebody else has changed since.
+//! Undo restores everything that a run changed, except what somebody else has changed since.
 
 use sigma_bulk::sandbox::{Endpoint, Member};
 
 use crate::harness::{Api, Bench, user};
 
-/// A run that changes all kinds of fields, with a chain of renames and two rows of one member.
+/// Changes all kinds of fields, with a chain of renames and two rows of one member.
 const CSV: &str = "Email,First Name,Last Name,New Email,Member Type,isArchived\n\
                    user1@x.org,A,,user2@x.org,,\n\
                    user2@x.org,,B,user3@x.org,Creator,\n\
@@ -20,7 +20,7 @@ fn changed() -> (Api, Bench) {
 }
 
 #[test]
-fn an_undo_puts_everything_back_and_an_undo_of_it_does_it_again() {
+fn undo_restores_everything_and_can_be_undone() {
     let before = Api::with_users(5).state();
     let (api, bench) = changed();
     let after = api.state();
@@ -34,7 +34,7 @@ fn an_undo_puts_everything_back_and_an_undo_of_it_does_it_again() {
 }
 
 #[test]
-fn undo_csv_does_the_same_as_a_plain_input() {
+fn undo_csv_restores_everything_as_an_input() {
     let before = Api::with_users(5).state();
     let (api, bench) = changed();
     let url = api.sandbox.url();
@@ -54,7 +54,7 @@ fn undo_csv_does_the_same_as_a_plain_input() {
 }
 
 #[test]
-fn a_dry_undo_shows_and_sends_nothing() {
+fn dry_run_of_an_undo_sends_no_changes() {
     let (api, bench) = changed();
     let (after, sent) = (api.state(), api.stats().requests_to(Endpoint::UpdateMember));
     let ran = bench
@@ -75,8 +75,9 @@ fn a_dry_undo_shows_and_sends_nothing() {
     );
 }
 
+/// A value that somebody else changed after the run is a conflict. Rows are undone newest first.
 #[test]
-fn what_somebody_else_has_changed_since_is_a_conflict_and_left_alone() {
+fn undo_keeps_later_changes_by_others() {
     let (api, bench) = (Api::with_users(3), Bench::new());
     bench
         .update(
@@ -110,8 +111,9 @@ fn what_somebody_else_has_changed_since_is_a_conflict_and_left_alone() {
     assert_eq!(api.member("user2@x.org").first_name, "First");
 }
 
+/// undo.csv cannot do this, because a blank cell means no change.
 #[test]
-fn a_value_that_was_blank_is_put_back_by_the_command() {
+fn undo_restores_a_blank_value() {
     let api = Api::with([Member {
         last_name: String::new(),
         ..user(1)
@@ -125,7 +127,7 @@ fn a_value_that_was_blank_is_put_back_by_the_command() {
 }
 
 #[test]
-fn a_dry_run_can_not_be_undone() {
+fn dry_run_cannot_be_undone() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     bench
         .update(&api, "Email,First Name\nuser1@x.org,A\n", &["--dry-run"])
@@ -133,8 +135,9 @@ fn a_dry_run_can_not_be_undone() {
     bench.run(&["undo", "run"]).exits(2).says("dry run");
 }
 
+/// The member still has its old email, so undo.csv must not name it by the new one.
 #[test]
-fn a_rename_that_was_refused_leaves_the_member_its_email_in_undo_csv() {
+fn undo_csv_keeps_the_email_of_a_failed_rename() {
     let (api, bench) = (Api::with_users(2), Bench::new());
     let csv = "Email,New Email,First Name\nuser1@x.org,user2@x.org,\nuser1@x.org,,Zed\n";
     bench.update(&api, csv, &["--concurrency", "1"]).exits(1);
@@ -147,8 +150,9 @@ fn a_rename_that_was_refused_leaves_the_member_its_email_in_undo_csv() {
     assert_eq!(api.member("user1@x.org").first_name, "First");
 }
 
+/// An undo changes every member it lists. A `--max-changes` count still applies.
 #[test]
-fn a_share_of_changes_is_no_brake_for_an_undo() {
+fn undo_ignores_a_percentage_in_max_changes() {
     let (api, bench) = changed();
     bench.write("c.toml", "max-changes = \"10%\"\n");
     bench.undo(&["--config", "c.toml"]).exits(0);
@@ -158,8 +162,9 @@ fn a_share_of_changes_is_no_brake_for_an_undo() {
     bench.run(&redo).exits(2).says("members would be changed");
 }
 
+/// `SIGMA_BULK_RUN_DIR` would otherwise point the suggested command at the directory of the finished run.
 #[test]
-fn a_run_directory_that_the_environment_names_is_not_that_of_the_next_command() {
+fn suggested_commands_name_their_own_run_directory() {
     let (api, bench) = (Api::with_users(2), Bench::new());
     let url = api.sandbox.url();
     let run = |csv: &str, dir: &str| {
@@ -176,7 +181,7 @@ fn a_run_directory_that_the_environment_names_is_not_that_of_the_next_command() 
     );
     let shown = run("Email,First Name\nnobody@x.org,A\n", "two");
     assert!(
-        shown.contains("two/failed.csv") && shown.contains("--run-dir two-mended"),
+        shown.contains("two/failed.csv") && shown.contains("--run-dir two-corrected"),
         "{shown}"
     );
 }

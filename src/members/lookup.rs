@@ -1,0 +1,485 @@
+//! Finds the members that rows name: lists the organization, or looks up emails one by one (see
+//! [`super::strategy`]).
+//!
+//! Rows name members as they are when the run starts. A listing is done before the first change. Single look-ups
+//! happen in the workers, so that the emails that the run itself gives or takes away are looked up beforehand.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::strategy::{ListingProgress, LookupMode};
+use super::{Directory, KeyKind};
+use crate::gateway::{Failure, FailureCause, Gateway, Reply};
+use crate::input::{KeyId, Preflight, Row};
+use crate::model::{Field, Found, Member, fold};
+use crate::sigma::{AttemptError, ListingVersion, MemberFilter, MemberPage, Request};
+
+/// Members per page, the largest first. If the API refuses a size, the next one is tried, and at last the API's own.
+const PAGE_SIZES: [Option<u32>; 5] = [Some(1000), Some(500), Some(100), Some(50), None];
+
+/// Members can't be looked up, so that the run can't begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LookupError {
+    #[error("listing the organization's members failed: {0}")]
+    List(FailureCause),
+    #[error(
+        "listing the organization's members failed: the API returned the same page cursor twice; try --lookup each"
+    )]
+    RepeatedCursor,
+    #[error("listing the organization's members failed: page {page} can't be read: {what}")]
+    Page { page: u64, what: String },
+    #[error("looking up a member failed: {0}")]
+    Each(FailureCause),
+}
+
+/// Finds the members that rows name.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    gateway: Arc<Gateway>,
+    preflight: Arc<Preflight>,
+    directory: Mutex<Directory>,
+    /// Whether the organization was listed.
+    is_listed: AtomicBool,
+    /// Whether the listing had entries that can't be read, so that members may be missing from it.
+    is_incomplete: AtomicBool,
+    /// Held while the organization is listed after the run has started.
+    late_listing: tokio::sync::Mutex<()>,
+    /// Keys that were looked up one by one and are remembered, including those that no member has.
+    settled: Mutex<HashSet<KeyId>>,
+    /// The emails that members had when the run started, for those that earlier sessions renamed; by id.
+    first_emails: HashMap<Box<str>, Box<str>>,
+    /// Whether the API has only the older listing.
+    has_old_listing: AtomicBool,
+    /// The index into [`PAGE_SIZES`] that the API accepts.
+    page_size: AtomicUsize,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Lookup {
+    /// Returns a look-up that knows nobody yet. `fields` are those that the rows may change; `first_emails` are the
+    /// emails that members had before earlier sessions of the run renamed them, by id.
+    pub(crate) fn new(
+        gateway: Arc<Gateway>,
+        preflight: Arc<Preflight>,
+        kind: KeyKind,
+        fields: &[Field],
+        first_emails: HashMap<Box<str>, Box<str>>,
+    ) -> Self {
+        Self {
+            gateway,
+            preflight,
+            directory: Mutex::new(Directory::new(kind, fields)),
+            is_listed: AtomicBool::new(false),
+            is_incomplete: AtomicBool::new(false),
+            late_listing: tokio::sync::Mutex::default(),
+            settled: Mutex::default(),
+            first_emails,
+            has_old_listing: AtomicBool::new(false),
+            page_size: AtomicUsize::new(0),
+        }
+    }
+
+    /// Does what must be done before the first change: lists the organization, or looks up the emails that the run
+    /// itself will change. With `everybody`, it looks up every name in the file, so that all rows can be decided.
+    ///
+    /// # Errors
+    /// If the API refuses or can't be reached.
+    pub(crate) async fn prepare(
+        &self,
+        mode: LookupMode,
+        everybody: bool,
+        concurrency: usize,
+    ) -> Result<(), LookupError> {
+        if mode.lists(self.preflight.lookups) && self.list(mode == LookupMode::Auto).await? {
+            self.is_listed.store(true, Ordering::Relaxed);
+            if self.has_everybody() {
+                return Ok(());
+            }
+        }
+        let keys: Vec<KeyId> = if everybody {
+            self.preflight.members().collect()
+        } else {
+            self.preflight.contested.clone()
+        };
+        let spellings = self.preflight.spellings();
+        stream::iter(keys.into_iter().filter(|key| !self.is_known(*key)))
+            .map(|key| self.look_up_beforehand(key, spellings.get(&key).map(Vec::as_slice)))
+            .buffer_unordered(concurrency)
+            .try_collect::<()>()
+            .await
+            .map_err(|failure| LookupError::Each(failure.cause))
+    }
+
+    /// Looks up an email that rows may spell in several ways, each of which may be another member's.
+    async fn look_up_beforehand(
+        &self,
+        key: KeyId,
+        spellings: Option<&[&str]>,
+    ) -> Result<(), Failure> {
+        let folded = [self.preflight.keys.text(key)];
+        // The spelling of a single row is not kept, so that every member in any case is fetched.
+        let everybody = spellings.is_none() && self.preflight.is_spelled_otherwise(key);
+        let mut members = Vec::new();
+        for spelling in spellings.unwrap_or(&folded) {
+            match self.fetch(spelling, everybody).await? {
+                Some(found) => members.extend(found),
+                None => return self.list_late().await,
+            }
+        }
+        self.remember(key, &members);
+        Ok(())
+    }
+
+    /// Whether a member that is not in the directory does not exist.
+    fn has_everybody(&self) -> bool {
+        self.is_listed.load(Ordering::Relaxed) && !self.is_incomplete.load(Ordering::Relaxed)
+    }
+
+    /// Returns the member that a row names.
+    ///
+    /// # Errors
+    /// If it must be looked up, and the API refuses or can't be reached.
+    pub(crate) async fn member(&self, key: KeyId, row: &Row) -> Result<Found, Failure> {
+        if self.has_everybody() {
+            return Ok(self.in_directory(key, &row.email));
+        }
+        // Boxed, so that the future of a row whose member is listed stays small.
+        Box::pin(self.find(key, &row.email)).await
+    }
+
+    /// Returns the member that has an email.
+    ///
+    /// # Errors
+    /// If it must be looked up, and the API refuses or can't be reached.
+    pub(crate) async fn email(&self, email: &str) -> Result<Found, Failure> {
+        match self.preflight.keys.find(&fold(email)) {
+            Some(key) => Box::pin(self.find(key, email)).await,
+            None => Ok(Found::Nobody),
+        }
+    }
+
+    /// Returns the member that a row names, or `None` if it was not looked up yet.
+    pub(crate) fn cached(&self, row: &Row) -> Option<Found> {
+        self.cached_key(self.preflight.keys.find(&row.key())?, &row.email)
+    }
+
+    /// Returns the member that has an email, or `None` if it was not looked up yet.
+    pub(crate) fn cached_email(&self, email: &str) -> Option<Found> {
+        self.cached_key(self.preflight.keys.find(&fold(email))?, email)
+    }
+
+    fn cached_key(&self, key: KeyId, spelled: &str) -> Option<Found> {
+        (self.has_everybody() || self.is_known(key)).then(|| self.in_directory(key, spelled))
+    }
+
+    /// Keeps the present values of a member if further rows name it.
+    pub(crate) fn remember_latest(&self, key: KeyId, member: Member) {
+        if self.preflight.relations.repeated.contains(&key) {
+            lock(&self.directory).remember_latest(member);
+        }
+    }
+
+    fn in_directory(&self, key: KeyId, spelled: &str) -> Found {
+        lock(&self.directory).find(&self.preflight.keys, key, spelled)
+    }
+
+    async fn find(&self, key: KeyId, spelled: &str) -> Result<Found, Failure> {
+        if let Some(found) = self.cached_key(key, spelled) {
+            return Ok(found);
+        }
+        let kind = lock(&self.directory).kind();
+        let asked = match kind {
+            KeyKind::Id => self.preflight.keys.text(key),
+            KeyKind::Email => spelled,
+        };
+        let Some(members) = self.fetch(asked, false).await? else {
+            self.list_late().await?;
+            return Ok(self.in_directory(key, spelled));
+        };
+        if self.preflight.relations.repeated.contains(&key) {
+            self.remember(key, &members);
+            return Ok(self.in_directory(key, spelled));
+        }
+        // A directory for this one row applies the same rules and is dropped.
+        let mut own = Directory::new(kind, &Field::ALL);
+        for member in &members {
+            own.insert(&self.preflight.keys, self.first_email(member), member);
+        }
+        Ok(own.find(&self.preflight.keys, key, spelled))
+    }
+
+    fn is_known(&self, key: KeyId) -> bool {
+        lock(&self.directory).has(key) || lock(&self.settled).contains(&key)
+    }
+
+    fn remember(&self, key: KeyId, members: &[Member]) {
+        let mut directory = lock(&self.directory);
+        for member in members {
+            directory.insert(&self.preflight.keys, self.first_email(member), member);
+        }
+        lock(&self.settled).insert(key);
+    }
+
+    fn first_email<'m>(&'m self, member: &'m Member) -> &'m str {
+        match self.first_emails.get(&member.id) {
+            Some(email) => email,
+            None => member.email(),
+        }
+    }
+
+    /// Fetches the members that an email could name, or the one with an id. Returns `None` if only a listing can tell.
+    /// Members whose email differs in case alone are fetched if nobody fits exactly, or if `everybody` is set.
+    async fn fetch(&self, key: &str, everybody: bool) -> Result<Option<Vec<Member>>, Failure> {
+        if lock(&self.directory).kind() == KeyKind::Id {
+            return match self.by_id(key).await {
+                Ok(member) => Ok(Some(vec![member])),
+                Err(failure) if failure.cause.status() == Some(404) => Ok(Some(Vec::new())),
+                Err(failure) => Err(failure),
+            };
+        }
+        let folded = fold(key);
+        let fits = |members: Vec<Member>| -> Vec<Member> {
+            members
+                .into_iter()
+                .filter(|member| fold(self.first_email(member)) == folded)
+                .collect()
+        };
+        // The API no longer finds a renamed member by its first email.
+        let renamed = self
+            .first_emails
+            .iter()
+            .filter(|(_, email)| fold(email) == folded);
+        let mut found = Vec::new();
+        for (id, _) in renamed {
+            found.push(self.by_id(id).await?);
+        }
+        if !found.is_empty() {
+            return Ok(Some(found));
+        }
+        // The API's email filter is exact, as far as is known. A search also finds other cases.
+        found = fits(self.all_of(MemberFilter::Email(key)).await?);
+        let mut has_search = true;
+        if found.is_empty() || everybody {
+            match self.all_of(MemberFilter::Search(&folded)).await {
+                Ok(members) => found.extend(fits(members)),
+                // The search is deprecated. Without it, only a listing tells.
+                Err(failure)
+                    if matches!(
+                        failure.cause.status(),
+                        Some(400 | 404 | 405 | 410 | 422 | 501)
+                    ) =>
+                {
+                    has_search = false;
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        if found.is_empty() && folded != key {
+            found = fits(self.all_of(MemberFilter::Email(&folded)).await?);
+        }
+        let is_known = has_search || !(found.is_empty() || everybody);
+        Ok(Some(found).filter(|_| is_known))
+    }
+
+    /// Lists the organization once, after the run has started: a member may be spelled in another case, and nothing
+    /// else tells.
+    async fn list_late(&self) -> Result<(), Failure> {
+        let _listing = self.late_listing.lock().await;
+        if self.is_listed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        tracing::info!(
+            "the API has no search: listing the organization to find emails in another case"
+        );
+        self.list(false).await.map_err(|error| Failure {
+            cause: match error {
+                LookupError::List(cause) | LookupError::Each(cause) => cause,
+                error => FailureCause::Attempt(AttemptError::Unreadable {
+                    status: 200,
+                    what: error.to_string(),
+                }),
+            },
+            attempts: 1,
+            may_be_applied: false,
+        })?;
+        self.is_listed.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn by_id(&self, id: &str) -> Result<Member, Failure> {
+        let reply = self.gateway.call(Request::Member { id }).await?;
+        match reply.response.member() {
+            Ok(member) if *member.id == *id => Ok(member),
+            Ok(_) => Err(unreadable(&reply, "it is another member".to_owned())),
+            Err(error) => Err(unreadable(&reply, error.to_string())),
+        }
+    }
+
+    /// Returns everybody whom a filter shows. Mostly it is one page, but a search for a short email may find
+    /// thousands.
+    async fn all_of(&self, filter: MemberFilter<'_>) -> Result<Vec<Member>, Failure> {
+        let mut members = Vec::new();
+        let mut cursors = Cursors::default();
+        loop {
+            let reply = self.page(filter, cursors.current()).await?;
+            let page = MemberPage::parse(&reply.response.body)
+                .map_err(|error| unreadable(&reply, error.to_string()))?;
+            members.extend(page.members);
+            let Some(next) = page.next else {
+                return Ok(members);
+            };
+            if !cursors.advance(next) {
+                let what = "the API returned the same page cursor twice".to_owned();
+                return Err(unreadable(&reply, what));
+            }
+        }
+    }
+
+    /// Requests one page of a listing. If the API does not have the version or the page size, the next one is used
+    /// from then on.
+    async fn page(&self, filter: MemberFilter<'_>, cursor: Option<&str>) -> Result<Reply, Failure> {
+        loop {
+            let (version, size) = (self.version(), self.page_size.load(Ordering::Relaxed));
+            let limit = match filter {
+                MemberFilter::Email(_) => None,
+                MemberFilter::All | MemberFilter::Search(_) => {
+                    PAGE_SIZES.get(size).copied().flatten()
+                }
+            };
+            let request = Request::List {
+                version,
+                filter,
+                page: cursor,
+                limit,
+            };
+            let failure = match self.gateway.call(request).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => failure,
+            };
+            match failure.cause.status() {
+                _ if cursor.is_some() => return Err(failure),
+                // Several workers may find this out at the same time.
+                Some(404 | 405 | 410 | 501) if version == ListingVersion::V2_1 => {
+                    self.has_old_listing.store(true, Ordering::Relaxed);
+                }
+                Some(400 | 413 | 422) if limit.is_some() => {
+                    self.page_size.fetch_max(size + 1, Ordering::Relaxed);
+                }
+                _ => return Err(failure),
+            }
+        }
+    }
+
+    fn version(&self) -> ListingVersion {
+        if self.has_old_listing.load(Ordering::Relaxed) {
+            ListingVersion::V2
+        } else {
+            ListingVersion::V2_1
+        }
+    }
+
+    /// Lists the organization. Returns `false` if `may_stop` and single look-ups need fewer requests than the rest of
+    /// the listing; the members on the pages so far are kept.
+    async fn list(&self, may_stop: bool) -> Result<bool, LookupError> {
+        let mut cursors = Cursors::default();
+        let mut progress = ListingProgress {
+            names: self.preflight.lookups as u64,
+            ..ListingProgress::default()
+        };
+        loop {
+            let reply = self
+                .page(MemberFilter::All, cursors.current())
+                .await
+                .map_err(|failure| LookupError::List(failure.cause))?;
+            progress.pages += 1;
+            let page =
+                MemberPage::parse(&reply.response.body).map_err(|error| LookupError::Page {
+                    page: progress.pages,
+                    what: error.to_string(),
+                })?;
+            progress.members += page.members.len() as u64;
+            progress.total = page.total.or(progress.total);
+            if page.unreadable > 0 {
+                tracing::warn!(
+                    page = progress.pages,
+                    entries = page.unreadable,
+                    "entries of the listing can't be read as members"
+                );
+                self.is_incomplete.store(true, Ordering::Relaxed);
+            }
+            progress.found += self.keep(&page.members);
+            tracing::debug!(
+                pages = progress.pages,
+                found = progress.found,
+                "listing members"
+            );
+            let Some(next) = page.next else {
+                return Ok(true);
+            };
+            if !cursors.advance(next) {
+                return Err(LookupError::RepeatedCursor);
+            }
+            if may_stop && progress.each_is_cheaper() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Keeps the members of a page that rows name, and returns how many these are.
+    fn keep(&self, members: &[Member]) -> u64 {
+        let keys = &self.preflight.keys;
+        let mut directory = lock(&self.directory);
+        let settled = lock(&self.settled);
+        let mut kept = 0;
+        for member in members {
+            let email = self.first_email(member);
+            // What was looked up before the first change is more reliable than a listing in the middle of the run.
+            let is_settled = !settled.is_empty()
+                && keys
+                    .find(&fold(email))
+                    .is_some_and(|key| settled.contains(&key));
+            if !is_settled && directory.insert(keys, email, member) {
+                kept += 1;
+            }
+        }
+        kept
+    }
+}
+
+/// The position of a listing, and its cursors so far: a listing whose cursors repeat would never end.
+#[derive(Debug, Default)]
+struct Cursors {
+    current: Option<String>,
+    seen: HashSet<String>,
+}
+
+impl Cursors {
+    /// Returns the cursor of the next page; `None` for the first.
+    fn current(&self) -> Option<&str> {
+        self.current.as_deref()
+    }
+
+    /// Advances to the page with this cursor. Returns `false` if the cursor was seen before.
+    fn advance(&mut self, next: String) -> bool {
+        let is_new = self.seen.insert(next.clone());
+        self.current = Some(next);
+        is_new
+    }
+}
+
+fn unreadable(reply: &Reply, what: String) -> Failure {
+    Failure {
+        cause: FailureCause::Attempt(AttemptError::Unreadable {
+            status: reply.response.status,
+            what,
+        }),
+        attempts: reply.attempts,
+        may_be_applied: false,
+    }
+}

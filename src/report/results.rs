@@ -1,0 +1,242 @@
+//! The files that people read: results.csv, failed.csv and undo.csv.
+//!
+//! They are made from the history and the input at the end of each session. So they describe the whole run, however
+//! many sessions it took, and can't disagree.
+
+use std::borrow::Cow;
+use std::cell::LazyCell;
+use std::collections::HashMap;
+use std::io;
+
+use super::totals::Totals;
+use crate::input::{Entry, Rows};
+use crate::model::{Change, Field, Value, fold};
+use crate::store::history::{HistoryError, Rename, Renames, RowHistory};
+use crate::store::{RunDir, RunHistory};
+
+/// What follows a row with too few cells in failed.csv, so that the row is still invalid when the file is read.
+const SHORT_ROW: &str = "(too few cells: insert the missing cells, and delete this one)";
+
+/// Writes results.csv, failed.csv and undo.csv, and returns the counts.
+///
+/// # Errors
+/// If the journal or the input can't be read, or the files can't be written.
+pub(crate) fn write(history: &mut RunHistory, dir: &RunDir) -> Result<Totals, HistoryError> {
+    let mut results = dir.replace(&dir.results())?;
+    let mut failed = dir.replace(&dir.failed())?;
+    let mut undo = dir.replace(&dir.undo())?;
+    let totals = write_rows(history, dir, &mut results, &mut failed, &mut undo)?;
+    for file in [results, failed, undo] {
+        file.commit()?;
+    }
+    Ok(totals)
+}
+
+fn write_rows(
+    history: &mut RunHistory,
+    dir: &RunDir,
+    results: impl io::Write,
+    failed: impl io::Write,
+    undo: impl io::Write,
+) -> Result<Totals, HistoryError> {
+    let failing = |error: csv::Error| HistoryError::Dir(dir.error(error.into()));
+    let mut totals = Totals::new(history);
+    let mut rows = history.rows(dir)?;
+    let fields = rows.fields();
+    let mut results = csv::Writer::from_writer(results);
+    results
+        .write_record([
+            "Row",
+            "Line",
+            "Email",
+            "Member ID",
+            "Outcome",
+            "Status",
+            "Attempts",
+            "Changes",
+            "Message",
+        ])
+        .map_err(failing)?;
+    let mut failed = csv::WriterBuilder::new().flexible(true).from_writer(failed);
+    failed
+        .write_record(failed_header(&rows, &fields))
+        .map_err(failing)?;
+    let mut undo = UndoWriter::new(undo, &fields).map_err(failing)?;
+    let renames = history.renames()?;
+    // Most runs have few rows that fail, or none.
+    let moved = LazyCell::new(|| RenameIndex::of(&renames));
+    let mut changes = String::new();
+    while let Some((position, entry)) = rows.next_entry()? {
+        let (line, email) = match &entry {
+            Entry::Row(row) => (row.line, &row.email),
+            Entry::Bad(bad) => (bad.line, &bad.email),
+        };
+        let row = history.row(position.number)?;
+        let outcome = &row.outcome;
+        let member = outcome.member_id.as_deref();
+        changes.clear();
+        Change::describe_all(&outcome.changes, &mut changes);
+        results
+            .serialize((
+                position.number,
+                line,
+                email,
+                member,
+                outcome.outcome.name(),
+                outcome.status,
+                outcome.attempts,
+                &changes,
+                outcome.message(),
+            ))
+            .map_err(failing)?;
+        if !outcome.outcome.is_success() {
+            let moved = moved.email_now(position.number, member, email);
+            let (original, beyond) = original_cells(&rows, &entry, &fields, moved);
+            let added = [outcome.outcome.name(), outcome.message()];
+            let cells = original.iter().map(String::as_str).chain(added);
+            failed
+                .write_record(cells.chain(beyond.iter().map(String::as_str)))
+                .map_err(failing)?;
+        }
+        let now = member.and_then(|member| renames.email_now(member));
+        undo.write(&row, now.unwrap_or(email)).map_err(failing)?;
+        totals.count(line, email, outcome);
+    }
+    for flushed in [results.flush(), failed.flush(), undo.writer.flush()] {
+        flushed.map_err(|source| dir.error(source))?;
+    }
+    Ok(totals)
+}
+
+/// Writes undo.csv: the values before, for every member that may have been changed.
+struct UndoWriter<W: io::Write> {
+    writer: csv::Writer<W>,
+    fields: Vec<Field>,
+}
+
+impl<W: io::Write> UndoWriter<W> {
+    fn new(file: W, fields: &[Field]) -> csv::Result<Self> {
+        let mut writer = csv::Writer::from_writer(file);
+        let fields: Vec<Field> = fields
+            .iter()
+            .copied()
+            .filter(|field| !field.is_write_only())
+            .collect();
+        writer.write_record(
+            std::iter::once("Email").chain(fields.iter().map(|field| field.column())),
+        )?;
+        Ok(Self { writer, fields })
+    }
+
+    /// Writes a row if its member may have been changed.
+    fn write(&mut self, row: &RowHistory, email: &str) -> csv::Result<()> {
+        let visible = || {
+            row.outcome
+                .changes
+                .iter()
+                .filter(|change| change.is_visible())
+        };
+        if !row.is_touched || visible().next().is_none() {
+            return Ok(());
+        }
+        self.writer.write_field(email)?;
+        for field in &self.fields {
+            let change = visible().find(|change| change.field == *field);
+            let before = change.and_then(|change| change.before.as_ref());
+            self.writer
+                .write_field(before.map(Value::as_str).unwrap_or_default())?;
+        }
+        self.writer.write_record(None::<&[u8]>)
+    }
+}
+
+/// Returns the header of failed.csv: the input's own columns, or those that a CSV needs for a plan, and two more.
+fn failed_header(rows: &Rows, fields: &[Field]) -> Vec<String> {
+    let own: Vec<String> = match rows {
+        Rows::Csv(table) => {
+            let layout = table.layout();
+            let read =
+                (layout.header.iter().enumerate()).filter(|(column, _)| layout.is_read(*column));
+            read.map(|(_, name)| name.clone()).collect()
+        }
+        Rows::Plan(_) => std::iter::once("Email")
+            .chain(fields.iter().map(|field| field.column()))
+            .map(str::to_owned)
+            .collect(),
+    };
+    let more = ["Outcome".to_owned(), "Message".to_owned()];
+    own.into_iter().chain(more).collect()
+}
+
+/// The members that other rows have renamed. A row in failed.csv must name such a member by its present email, because
+/// the email before may belong to somebody else by now.
+#[derive(Debug)]
+struct RenameIndex<'r> {
+    renames: &'r Renames,
+    /// Applied renames, by folded email before.
+    by_email: HashMap<Cow<'r, str>, &'r Rename>,
+}
+
+impl<'r> RenameIndex<'r> {
+    fn of(renames: &'r Renames) -> Self {
+        let by_email = (renames.applied()).map(|rename| (fold(&rename.first), rename));
+        Self {
+            renames,
+            by_email: by_email.collect(),
+        }
+    }
+
+    /// Returns the present email of a row's member, if another row renamed it.
+    fn email_now(&self, row: u32, member: Option<&str>, email: &str) -> Option<&'r str> {
+        let rename = match member {
+            Some(member) => self.renames.applied_to(member),
+            None if self.by_email.is_empty() => None,
+            None => self.by_email.get(&*fold(email)).copied(),
+        };
+        rename
+            .filter(|rename| rename.row != row)
+            .map(|rename| &*rename.last)
+    }
+}
+
+/// Returns the cells of the row that was just read, for failed.csv, and the cells beyond the header. A row with too few
+/// cells gets one of these too, so that writing the row does not make it valid. `email` replaces the email of a member
+/// that has another one by now.
+fn original_cells(
+    rows: &Rows,
+    entry: &Entry,
+    fields: &[Field],
+    email: Option<&str>,
+) -> (Vec<String>, Vec<String>) {
+    match (rows, entry) {
+        (Rows::Csv(table), _) => {
+            let text = |cell: &[u8]| String::from_utf8_lossy(cell).into_owned();
+            let (layout, cells) = (table.layout(), table.cells());
+            let width = layout.header.len();
+            let cell = |column| match email {
+                Some(email) if layout.is_email(column) => email.to_owned(),
+                _ => cells.get(column).map(text).unwrap_or_default(),
+            };
+            let own = (0..width)
+                .filter(|column| layout.is_read(*column))
+                .map(cell);
+            let mut beyond: Vec<String> = cells.iter().skip(width).map(text).collect();
+            if cells.len() < width {
+                beyond.push(SHORT_ROW.to_owned());
+            }
+            (own.collect(), beyond)
+        }
+        (Rows::Plan(_), Entry::Row(row)) => {
+            let value = |field: &Field| {
+                row.value(*field)
+                    .map(ToString::to_string)
+                    .unwrap_or_default()
+            };
+            let email = email.unwrap_or(&row.email).to_owned();
+            let own = std::iter::once(email).chain(fields.iter().map(value));
+            (own.collect(), Vec::new())
+        }
+        // The rows of a plan are never bad.
+        (Rows::Plan(_), Entry::Bad(_)) => Default::default(),
+    }
+}

@@ -1,0 +1,144 @@
+//! The counts of a run: rows by outcome, requests, and failures grouped by cause.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+
+use crate::model::{Outcome, RowOutcome, fold};
+use crate::sigma::is_transient;
+use crate::store::RunHistory;
+use crate::store::journal::{RequestTotals, SessionEnd};
+
+/// The number of causes that are kept apart. Further ones are one group.
+const MOST_CAUSES: usize = 1000;
+
+/// Rows that failed for the same cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FailureGroup {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The number of rows.
+    pub rows: u64,
+    /// The line of the first row.
+    pub line: u64,
+    /// The email of the first row.
+    pub email: String,
+    /// The message of the first row.
+    pub message: String,
+}
+
+/// The counts of a whole run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Totals {
+    /// All rows.
+    pub rows: u64,
+    /// Rows by outcome.
+    pub outcomes: BTreeMap<Outcome, u64>,
+    /// Failures by outcome and cause.
+    failures: HashMap<(Outcome, String), FailureGroup>,
+    /// Failed and unknown rows that may succeed if they are tried again as they stand.
+    pub worth_retrying: u64,
+    /// The requests of all sessions.
+    pub requests: RequestTotals,
+    /// When the run started, RFC 3339 in UTC.
+    pub started_at: String,
+    /// How the last session ended, if that is recorded.
+    pub ended: Option<SessionEnd>,
+}
+
+impl Totals {
+    pub(super) fn new(history: &RunHistory) -> Self {
+        let mut requests = RequestTotals::default();
+        for session in history.index().sessions() {
+            requests.requests += session.requests;
+            requests.retries += session.retries;
+            requests.seconds += session.seconds;
+            for (status, count) in &session.by_status {
+                *requests.by_status.entry(*status).or_default() += count;
+            }
+        }
+        Self {
+            requests,
+            started_at: history.head().started_at.clone(),
+            ended: history.index().ended().cloned(),
+            ..Self::default()
+        }
+    }
+
+    /// Returns the number of rows with an outcome.
+    pub(crate) fn of(&self, outcome: Outcome) -> u64 {
+        self.outcomes.get(&outcome).copied().unwrap_or(0)
+    }
+
+    /// Returns the number of rows that did not succeed.
+    pub(crate) fn failed(&self) -> u64 {
+        self.outcomes
+            .iter()
+            .filter(|(outcome, _)| !outcome.is_success())
+            .map(|(_, count)| count)
+            .sum()
+    }
+
+    /// Returns the failures by cause, the most frequent first.
+    pub(crate) fn failures(&self) -> Vec<&FailureGroup> {
+        let mut groups: Vec<&FailureGroup> = self.failures.values().collect();
+        groups.sort_by_key(|group| (Reverse(group.rows), group.line));
+        groups
+    }
+
+    pub(super) fn count(&mut self, line: u64, email: &str, row: &RowOutcome) {
+        let outcome = row.outcome;
+        self.rows += 1;
+        *self.outcomes.entry(outcome).or_default() += 1;
+        if outcome.is_success() || outcome == Outcome::NotAttempted {
+            return;
+        }
+        let is_refused = row.status.is_some_and(|status| !is_transient(status));
+        if outcome == Outcome::Unknown || (outcome == Outcome::Failed && !is_refused) {
+            self.worth_retrying += 1;
+        }
+        let message = row.message();
+        let mut key = (outcome, cause_key(message));
+        if self.failures.len() >= MOST_CAUSES && !self.failures.contains_key(&key) {
+            key.1 = String::new();
+        }
+        self.failures
+            .entry(key)
+            .and_modify(|group| group.rows += 1)
+            .or_insert_with(|| FailureGroup {
+                outcome,
+                rows: 1,
+                line,
+                email: email.to_owned(),
+                message: message.to_owned(),
+            });
+    }
+}
+
+/// Returns a message without what differs from row to row: quoted text, text in brackets, emails and numbers.
+fn cause_key(message: &str) -> String {
+    let mut text = String::with_capacity(message.len());
+    let mut skip_to = None;
+    let mut after_digit = false;
+    for c in message.chars() {
+        match (skip_to, c) {
+            (Some(end), c) if c == end => skip_to = None,
+            (Some(_), _) => continue,
+            (None, '"') => skip_to = Some('"'),
+            (None, '[') => skip_to = Some(']'),
+            (None, c) if c.is_ascii_digit() && !text.is_empty() => {
+                if !after_digit {
+                    text.push('#');
+                }
+                after_digit = true;
+                continue;
+            }
+            (None, c) => text.push(c),
+        }
+        after_digit = false;
+    }
+    text.split(' ')
+        .filter(|word| !word.contains('@'))
+        .map(fold)
+        .collect::<Vec<_>>()
+        .join(" ")
+}

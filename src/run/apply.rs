@@ -1,0 +1,37 @@
+//! `apply`: the rows of a plan that a dry run saved.
+
+use std::path::Path;
+
+use super::prepared::{PreparedRun, check_host, create_dir, of_plan};
+use super::{Context, RunError};
+use crate::input::plan::PlanReader;
+use crate::input::text;
+use crate::settings::Settings;
+
+pub(super) fn prepare(
+    context: &Context,
+    settings: &mut Settings,
+    path: &Path,
+) -> Result<PreparedRun, RunError> {
+    // A limit in the environment or the configuration is for CSVs.
+    settings.limit = context.flags.limit;
+    let name = path.display().to_string();
+    let plan = PlanReader::open(&name, path, None)?;
+    let (base_url, organization) = (
+        plan.head().base_url.clone(),
+        plan.head().organization.clone(),
+    );
+    check_host(context, settings, &base_url)?;
+    settings.credentials()?;
+    let stem = path
+        .file_stem()
+        .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    let dir = create_dir(settings, &stem, Some(path))?;
+    PreparedRun::new(dir, |dir| {
+        let mut copy = dir.create_file(&dir.plan())?;
+        text::spool(&text::Source::File(path.to_owned()), &mut copy)?;
+        drop(copy);
+        let organization = Some(organization).filter(|id| !id.is_empty());
+        of_plan("apply", &name, dir, &base_url, organization, settings)
+    })
+}

@@ -1,0 +1,232 @@
+//! What must be known before the first change: the account types, the members, and whether a person agrees.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::prepared::PreparedRun;
+use super::strict::InvalidRows;
+use super::{Context, RunError};
+use crate::decide::{self, Counts, Decision, Rules};
+use crate::gateway::{FailureCause, Gateway};
+use crate::input::relations::contradictions;
+use crate::input::{Entry, Preflight, Row};
+use crate::members::{Lookup, LookupError};
+use crate::model::{Found, Outcome};
+use crate::output::{Lines, Plain, count, is_interactive};
+use crate::pipeline::limits::Threshold;
+use crate::report::summary::preview_counts;
+use crate::settings::Settings;
+use crate::sigma::{Request, TypesPage};
+use crate::stop::Stop;
+use crate::store::history::open_rows;
+use crate::store::journal::InputKind;
+
+/// What the preparation needs.
+pub(super) struct Preparation<'a> {
+    pub(super) context: &'a Context,
+    pub(super) settings: &'a Settings,
+    pub(super) run: &'a PreparedRun,
+    pub(super) gateway: &'a Gateway,
+    pub(super) lookup: &'a Lookup,
+    pub(super) preflight: &'a Preflight,
+    pub(super) stop: &'a Stop,
+    pub(super) is_resumed: bool,
+}
+
+impl Preparation<'_> {
+    /// Prepares the run, and returns how long a person thought about the question, which is not the run's time.
+    pub(super) async fn prepare(&self, rules: &mut Rules) -> Result<Duration, RunError> {
+        self.warn_about_companions();
+        if self.preflight.has_types
+            && let Some(types) = self.account_types().await
+        {
+            rules.set_types(types);
+        }
+        let is_strict = self.settings.strict && !self.is_resumed;
+        let is_counted = !self.is_resumed && !self.settings.dry_run;
+        let max_changes = self.settings.max_changes.filter(|_| is_counted);
+        let asks = is_counted && !self.settings.yes && is_interactive();
+        // Everybody is looked up first where all rows must be decided first.
+        let everybody = is_strict || asks || max_changes.is_some();
+        self.lookup
+            .prepare(self.settings.lookup, everybody, self.settings.concurrency)
+            .await
+            .map_err(|error| self.lookup_error(&error))?;
+        self.compare_spellings(rules).await?;
+        if !everybody {
+            return Ok(Duration::ZERO);
+        }
+        let (counts, invalid) = self.decide_all(rules)?;
+        if is_strict {
+            invalid.refuse()?;
+        }
+        if let Some(most) = max_changes {
+            self.check_max_changes(most, &counts)?;
+        }
+        let asked_at = Instant::now();
+        if asks && !self.is_agreed(&counts).await {
+            return Err(RunError::Refused("nothing was sent".to_owned()));
+        }
+        Ok(asked_at.elapsed())
+    }
+
+    fn warn_about_companions(&self) {
+        if self.preflight.stray_companions > 0 {
+            tracing::warn!(
+                rows = self.preflight.stray_companions,
+                "some rows set newOwner, archiveDocuments or archiveScheduledExports without isArchived or isInactive true; the API documents them only together"
+            );
+        }
+    }
+
+    fn lookup_error(&self, error: &LookupError) -> RunError {
+        let message = error.to_string();
+        match error {
+            LookupError::List(FailureCause::SignIn(_))
+            | LookupError::Each(FailureCause::SignIn(_)) => RunError::SignIn {
+                host: self.run.head.base_url.clone(),
+                why: message,
+            },
+            _ => RunError::Api(message),
+        }
+    }
+
+    /// Returns the organization's account types, if the credentials may read them.
+    async fn account_types(&self) -> Option<Vec<String>> {
+        let mut names = Vec::new();
+        let mut page: Option<String> = None;
+        // A listing whose tokens repeat would never end.
+        let mut seen = HashSet::new();
+        loop {
+            let request = Request::AccountTypes {
+                page: page.as_deref(),
+            };
+            let reply = match self.gateway.call(request).await {
+                Ok(reply) => reply,
+                Err(failure) => {
+                    tracing::info!(cause = %failure.cause, "account types are not checked beforehand");
+                    return None;
+                }
+            };
+            let (more, next) = TypesPage::parse(&reply.response.body).ok()?.into_parts();
+            let is_last = more.is_empty();
+            names.extend(more);
+            let Some(next) = next.filter(|next| !is_last && !seen.contains(next)) else {
+                return Some(names).filter(|names| !names.is_empty());
+            };
+            seen.insert(next.clone());
+            page = Some(next);
+        }
+    }
+
+    /// Rows whose emails differ only in case may name one member. Then they must not contradict each other.
+    async fn compare_spellings(&self, rules: &mut Rules) -> Result<(), RunError> {
+        for claims in &self.preflight.relations.mixed {
+            let mut of_member: BTreeMap<Box<str>, Vec<_>> = BTreeMap::new();
+            for claim in claims {
+                let found = self.lookup.email(&claim.email).await;
+                let found = found.map_err(|failure| RunError::Api(failure.cause.to_string()))?;
+                if let Found::One(member) = found {
+                    of_member.entry(member.id).or_default().push(claim);
+                }
+            }
+            for claims in of_member.values() {
+                rules.add_row_problems(contradictions(claims));
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides all rows, as a dry run would, and returns the counts and the invalid rows.
+    fn decide_all(&self, rules: &Rules) -> Result<(Counts, InvalidRows), RunError> {
+        let mut counts = Counts::default();
+        let mut invalid = InvalidRows::default();
+        let mut rows = open_rows(&self.run.head, &self.run.dir)?;
+        while let Some((_, entry)) = rows.next_entry()? {
+            let row = match entry {
+                Entry::Row(row) => row,
+                Entry::Bad(bad) => {
+                    invalid.add(bad.line, &bad.problem);
+                    counts.add_outcome(Outcome::Invalid);
+                    continue;
+                }
+            };
+            let decision = self.decide(&row, &counts, rules)?;
+            if let Decision::Skip(outcome) = &decision
+                && outcome.outcome == Outcome::Invalid
+            {
+                invalid.add(row.line, outcome.message());
+            }
+            let key = self.preflight.keys.find(&row.key());
+            let is_repeated = key.is_some_and(|key| self.preflight.relations.is_repeated(key));
+            counts.add(decision, is_repeated);
+        }
+        Ok((counts, invalid))
+    }
+
+    fn decide(&self, row: &Row, counts: &Counts, rules: &Rules) -> Result<Decision, RunError> {
+        if let Some(outcome) = decide::before_lookup(row, rules) {
+            return Ok(Decision::Skip(outcome));
+        }
+        let not_cached = || {
+            RunError::Api(format!(
+                "line {}: the member was not looked up before the run; please report it",
+                row.line
+            ))
+        };
+        let found = self.lookup.cached(row).ok_or_else(not_cached)?;
+        let owner = match row.owner_email() {
+            Some(email) => Some(self.lookup.cached_email(email).ok_or_else(not_cached)?),
+            None => None,
+        };
+        let found = counts.latest(found);
+        let send_unchanged = self.settings.send_unchanged;
+        Ok(decide::row(
+            row,
+            found,
+            owner.as_ref(),
+            rules,
+            send_unchanged,
+        ))
+    }
+
+    fn check_max_changes(&self, most: Threshold, counts: &Counts) -> Result<(), RunError> {
+        // Every row of a plan is a change, so that a share of its rows means nothing.
+        let is_meant = self.run.head.kind == InputKind::Csv || matches!(most, Threshold::Count(_));
+        if is_meant && most.is_exceeded(counts.members_to_change, self.preflight.rows.into()) {
+            return Err(RunError::Refused(format!(
+                "{} would be changed, which is more than --max-changes {most} allows: nothing was sent; look at them with --dry-run",
+                count(counts.members_to_change, "member")
+            )));
+        }
+        Ok(())
+    }
+
+    async fn is_agreed(&self, counts: &Counts) -> bool {
+        let head = &self.run.head;
+        let question = format!(
+            "{} in {}: {}; at {} (organization {}).\nGo on? [y/N]",
+            count(self.preflight.rows.into(), "row"),
+            Plain(&head.input),
+            preview_counts(
+                counts.to_change,
+                counts.unchanged,
+                counts.empty,
+                counts.not_possible
+            ),
+            head.base_url,
+            head.organization.as_deref().unwrap_or("unknown"),
+        );
+        let output = self.context.output.clone();
+        let answer = tokio::task::spawn_blocking(move || output.ask(Lines(question)));
+        tokio::select! {
+            answer = answer => match answer {
+                Ok(Ok(answer)) => matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes"),
+                _ => false,
+            },
+            () = self.stop.raised() => false,
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! A run that is about to start or to continue: its rows in a run directory, checked, and what binds it. The files of the
+//! commands make one each.
+
+use std::path::Path;
+
+use super::{Context, EMBEDDED, RunError, strict};
+use crate::event::ResumeState;
+use crate::input::plan::PlanReader;
+use crate::input::{Preflight, Rows, preflight, text};
+use crate::report::summary::now;
+use crate::settings::Settings;
+use crate::sigma::hosts::{self, Environment};
+use crate::store::history::FirstEmails;
+use crate::store::journal::{self, Head, InputKind, JournalExtent, JournalIndex};
+use crate::store::{RunDir, RunHistory};
+
+/// A run that is about to start or to continue.
+pub(super) struct PreparedRun {
+    pub(super) head: Head,
+    pub(super) dir: RunDir,
+    pub(super) preflight: Preflight,
+    /// What a resume knows; `None` for a new run.
+    pub(super) resumed: Option<Resumed>,
+}
+
+/// What a resume knows about the sessions before it.
+pub(super) struct Resumed {
+    pub(super) state: ResumeState,
+    pub(super) first_emails: FirstEmails,
+    /// How far the journal was read, and its index.
+    pub(super) journal: (JournalExtent, JournalIndex),
+}
+
+impl PreparedRun {
+    /// Returns a new run with what `make` puts into its directory. If that fails, the directory is removed.
+    pub(super) fn new(
+        dir: RunDir,
+        make: impl FnOnce(&RunDir) -> Result<(Head, Preflight), RunError>,
+    ) -> Result<Self, RunError> {
+        let (head, preflight) = make(&dir).inspect_err(|_| dir.discard())?;
+        Ok(Self {
+            head,
+            dir,
+            preflight,
+            resumed: None,
+        })
+    }
+}
+
+/// Creates the directory of a new run.
+pub(super) fn create_dir(
+    settings: &Settings,
+    stem: &str,
+    source: Option<&Path>,
+) -> Result<RunDir, RunError> {
+    Ok(match &settings.run_dir {
+        Some(path) => RunDir::create(path, source)?,
+        None => RunDir::create_named(Path::new("runs"), stem, source)?,
+    })
+}
+
+/// What binds a run, as far as it is the same for CSVs and plans.
+pub(super) struct Binding<'a> {
+    pub(super) command: &'a str,
+    pub(super) input: &'a str,
+    pub(super) sha256: text::InputHash,
+    pub(super) base_url: &'a str,
+    pub(super) organization: Option<String>,
+}
+
+impl Binding<'_> {
+    /// Returns the head of the run's journal, for a plan.
+    pub(super) fn head(self, preflight: &Preflight, settings: &Settings) -> Head {
+        Head {
+            version: journal::VERSION,
+            tool: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: now(),
+            command: self.command.to_owned(),
+            input: self.input.to_owned(),
+            kind: InputKind::Plan,
+            input_sha256: text::hex(&self.sha256),
+            rows: preflight.rows,
+            header: Vec::new(),
+            delimiter: ',',
+            base_url: self.base_url.to_owned(),
+            organization: self.organization,
+            dry_run: settings.dry_run,
+            send_unchanged: settings.send_unchanged,
+            limit: settings.limit,
+        }
+    }
+}
+
+/// Returns the head and the preflight of a run whose plan is in its directory.
+pub(super) fn of_plan(
+    command: &str,
+    name: &str,
+    dir: &RunDir,
+    base_url: &str,
+    organization: Option<String>,
+    settings: &Settings,
+) -> Result<(Head, Preflight), RunError> {
+    let sha256 = text::hash_of(&dir.plan()).map_err(|source| dir.error(source))?;
+    let open = || {
+        PlanReader::open(name, &dir.plan(), settings.limit).map(|plan| Rows::Plan(Box::new(plan)))
+    };
+    let preflight = preflight(name, open)?;
+    strict::check_file(settings, &preflight)?;
+    let binding = Binding {
+        command,
+        input: name,
+        sha256,
+        base_url,
+        organization,
+    };
+    Ok((binding.head(&preflight, settings), preflight))
+}
+
+/// Reads the history of a run. Nothing was sent by this process yet, so that an error is one of the input.
+pub(super) fn read_history(dir: &RunDir) -> Result<RunHistory, RunError> {
+    RunHistory::read(dir).map_err(refused)
+}
+
+pub(super) fn refused(error: impl std::fmt::Display) -> RunError {
+    RunError::Refused(error.to_string())
+}
+
+/// Returns the base URL that the settings name.
+pub(super) fn base_url(settings: &Settings) -> Result<String, RunError> {
+    let url = match &settings.base_url {
+        Some(url) => url.as_str(),
+        None if settings.env == Environment::Sandbox => return Ok(EMBEDDED.to_owned()),
+        None => hosts::base_url(settings.env, settings.cloud.as_deref())?,
+    };
+    Ok(hosts::check_url(url, settings.allow_http)?)
+}
+
+/// Checks that flags do not name another host than that of the run or the plan.
+pub(super) fn check_host(
+    context: &Context,
+    settings: &Settings,
+    own: &str,
+) -> Result<(), RunError> {
+    if own == EMBEDDED {
+        return Err(RunError::Refused(
+            "that run used the embedded sandbox, which ended with it; use sigma-bulk sandbox and --env dev".to_owned(),
+        ));
+    }
+    let flags = &context.flags;
+    if flags.base_url.is_some() || flags.env.is_some() || flags.cloud.is_some() {
+        let given = base_url(settings)?;
+        if given != own {
+            return Err(RunError::Refused(format!(
+                "the run belongs to {own}, but the flags name {given}: leave them out"
+            )));
+        }
+    }
+    hosts::check_url(own, settings.allow_http)?;
+    Ok(())
+}

@@ -1,0 +1,325 @@
+//! One session of a run, from its first request to its summary: signs in, locks, prepares, and joins the tasks.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::embedded::EmbeddedSandbox;
+use super::finish::finish;
+use super::preparation::Preparation;
+use super::prepared::{PreparedRun, Resumed};
+use super::sign_in::{gateway, sign_in};
+use super::signals::listen;
+use super::{Context, EMBEDDED, RunError};
+use crate::decide::Rules;
+use crate::event::ResumeState;
+use crate::gateway::Gateway;
+use crate::input::Preflight;
+use crate::members::{KeyKind, Lookup};
+use crate::output::has_terminal;
+use crate::pipeline::canary::Canary;
+use crate::pipeline::limits::FailureLimits;
+use crate::pipeline::producer::Producer;
+use crate::pipeline::scheduler;
+use crate::pipeline::worker::{Worker, WorkerOptions};
+use crate::report::preview::Preview;
+use crate::report::progress::{ProgressDisplay, RateStatus};
+use crate::report::reporter::{Reporter, ReporterOptions, ReporterOutput, RequestMonitor};
+use crate::report::summary::now;
+use crate::settings::Settings;
+use crate::sigma::Identity;
+use crate::stop::{Stop, StopReason};
+use crate::store::history::open_rows;
+use crate::store::journal::{
+    InputKind, Journal, JournalExtent, JournalIndex, Record, RequestTotals,
+};
+use crate::store::lock::{Lock, default_dir};
+
+/// The capacity of the channel of rows: enough that reading never delays the workers.
+const ROWS_WAITING: usize = 256;
+/// The capacity of the channel of events. When it is full, the workers wait until the disk has kept up.
+const EVENTS_WAITING: usize = 1024;
+
+/// Runs a session to its end, and returns the exit code.
+///
+/// # Errors
+/// If it can't start, and then the directory of a new run is removed; or if its results can't be written.
+pub(super) async fn run(
+    context: &Context,
+    settings: Settings,
+    mut run: PreparedRun,
+) -> Result<u8, RunError> {
+    let dir = run.dir.clone();
+    let is_new = run.resumed.is_none();
+    let resumed = run.resumed.take();
+    let started = match start(context, &settings, &mut run, resumed).await {
+        Ok(started) => started,
+        Err(error) => {
+            if is_new {
+                dir.discard();
+            }
+            return Err(error);
+        }
+    };
+    started.run(context, &settings, &run).await
+}
+
+/// A session that is about to send its first change, or was stopped before it could.
+struct Session {
+    stop: Arc<Stop>,
+    gateway: Arc<Gateway>,
+    preflight: Arc<Preflight>,
+    lookup: Arc<Lookup>,
+    rules: Arc<Rules>,
+    resume: ResumeState,
+    journal: Journal,
+    started: Instant,
+    /// Whether the preparation is complete. Otherwise the run was stopped during it.
+    is_ready: bool,
+    _lock: Option<Lock>,
+    _sandbox: Option<EmbeddedSandbox>,
+}
+
+/// Signs in, locks, and prepares.
+async fn start(
+    context: &Context,
+    settings: &Settings,
+    run: &mut PreparedRun,
+    resumed: Option<Resumed>,
+) -> Result<Session, RunError> {
+    let mut started = Instant::now();
+    let stop = Arc::new(Stop::default());
+    listen(&stop, settings, &context.output)?;
+    let sandbox = if run.head.base_url == EMBEDDED {
+        Some(EmbeddedSandbox::start()?)
+    } else {
+        None
+    };
+    let base_url = sandbox
+        .as_ref()
+        .map_or_else(|| run.head.base_url.clone(), |sandbox| sandbox.url.clone());
+    let gateway = Arc::new(gateway(settings, base_url, &stop)?);
+    let identity = sign_in(&gateway, &run.head.base_url).await?;
+    let is_resumed = resumed.is_some();
+    let newly_bound = run.bind(&identity, is_resumed)?;
+    let lock = lock(settings, run)?;
+    let (resume, first_emails, journal) = match resumed {
+        Some(resumed) => (resumed.state, resumed.first_emails, Some(resumed.journal)),
+        None => Default::default(),
+    };
+    if is_resumed {
+        run.dir.claim_for_resume()?;
+    }
+    let mut journal = open_journal(run, journal).map_err(|source| run.dir.error(source))?;
+    if let Some(id) = newly_bound.filter(|_| is_resumed) {
+        journal
+            .add_now(&Record::Organization(id))
+            .map_err(|source| run.dir.error(source))?;
+    }
+    let own_id = identity.user_id.filter(|_| !settings.allow_self);
+    let mut rules = Rules::new(&settings.protected, own_id);
+    let mut preflight = std::mem::take(&mut run.preflight);
+    rules.add_row_problems(std::mem::take(&mut preflight.relations.problems));
+    let preflight = Arc::new(preflight);
+    let kind = match run.head.kind {
+        InputKind::Csv => KeyKind::Email,
+        InputKind::Plan => KeyKind::Id,
+    };
+    let fields = open_rows(&run.head, &run.dir)?.fields();
+    let lookup = Arc::new(Lookup::new(
+        Arc::clone(&gateway),
+        Arc::clone(&preflight),
+        kind,
+        &fields,
+        first_emails,
+    ));
+    let has_rows_left = resume.done_count() < run.head.rows as usize;
+    let preparation = Preparation {
+        context,
+        settings,
+        run,
+        gateway: &gateway,
+        lookup: &lookup,
+        preflight: &preflight,
+        stop: &stop,
+        is_resumed,
+    };
+    let is_ready = if has_rows_left {
+        match preparation.prepare(&mut rules).await {
+            Ok(thought) => {
+                started += thought;
+                true
+            }
+            // Rows that were not started are reported as not attempted, as with any other stop.
+            Err(_) if stop.is_raised() => false,
+            Err(error) => return Err(error),
+        }
+    } else {
+        true
+    };
+    Ok(Session {
+        stop,
+        gateway,
+        preflight,
+        lookup,
+        rules: Arc::new(rules),
+        resume,
+        journal,
+        started,
+        is_ready,
+        _lock: lock,
+        _sandbox: sandbox,
+    })
+}
+
+/// Locks the organization, unless the run only reads.
+fn lock(settings: &Settings, run: &PreparedRun) -> Result<Option<Lock>, RunError> {
+    if settings.dry_run {
+        return Ok(None);
+    }
+    let locks = settings.lock_dir.clone().unwrap_or_else(default_dir);
+    let organization = run.head.organization.as_deref();
+    let lock = Lock::take(&locks, &run.head.base_url, organization, run.dir.path())?;
+    Ok(Some(lock))
+}
+
+fn open_journal(
+    run: &PreparedRun,
+    resumed: Option<(JournalExtent, JournalIndex)>,
+) -> io::Result<Journal> {
+    let Some((extent, index)) = resumed else {
+        return Journal::create(&run.dir.journal(), run.head.clone());
+    };
+    let mut journal = Journal::reopen(&run.dir.journal(), extent, index)?;
+    journal.add_now(&Record::Resumed(now()))?;
+    Ok(journal)
+}
+
+impl PreparedRun {
+    /// Binds the run to the organization of the credentials, and returns its id if the run was not bound before. A run
+    /// that is bound to another organization is refused.
+    fn bind(&mut self, identity: &Identity, is_resumed: bool) -> Result<Option<String>, RunError> {
+        match (&self.head.organization, &identity.organization_id) {
+            (Some(own), Some(found)) if own != found => Err(RunError::Refused(format!(
+                "the credentials belong to organization {found}, but this {} belongs to {own}: use the credentials of that organization",
+                if is_resumed { "run" } else { "plan" },
+            ))),
+            (None, found) => {
+                self.head.organization.clone_from(found);
+                Ok(found.clone())
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The gateway as the reporter sees it.
+#[derive(Debug)]
+struct GatewayMonitor {
+    gateway: Arc<Gateway>,
+    started: Instant,
+}
+
+impl RequestMonitor for GatewayMonitor {
+    fn rate_status(&self) -> RateStatus {
+        let pacer = self.gateway.pacer();
+        RateStatus {
+            retries: self.gateway.stats().retries(),
+            rate: pacer.rate(),
+            inflight_limit: pacer.lowered_inflight_limit(),
+            paused: pacer.paused_for(),
+        }
+    }
+
+    fn totals(&self) -> RequestTotals {
+        let stats = self.gateway.stats();
+        RequestTotals {
+            requests: stats.requests(),
+            retries: stats.retries(),
+            by_status: stats.by_status().into_iter().collect(),
+            seconds: self.started.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+impl Session {
+    async fn run(
+        self,
+        context: &Context,
+        settings: &Settings,
+        run: &PreparedRun,
+    ) -> Result<u8, RunError> {
+        let trimmed = self.preflight.trimmed;
+        let stop = Arc::clone(&self.stop);
+        let monitor = GatewayMonitor {
+            gateway: Arc::clone(&self.gateway),
+            started: self.started,
+        };
+        if !self.is_ready {
+            let reported = ReporterOutput::without_rows(self.journal, monitor.totals());
+            return finish(context, settings, &run.dir, reported, &stop, trimmed);
+        }
+        let is_shown = !settings.quiet && !settings.no_progress;
+        let mut progress = ProgressDisplay::new(
+            context.output.clone(),
+            run.head.rows.into(),
+            is_shown && has_terminal(),
+            is_shown && !has_terminal(),
+        );
+        progress.skip(self.resume.done_count() as u64);
+        let (events, incoming) = mpsc::channel(EVENTS_WAITING);
+        let (tasks, taken) = mpsc::channel(ROWS_WAITING);
+        let reporter = Reporter {
+            journal: self.journal,
+            progress,
+            preview: Preview::default(),
+            output: context.output.clone(),
+            options: ReporterOptions {
+                verbose: settings.verbose,
+                quiet: settings.quiet,
+            },
+            monitor: Box::new(monitor),
+            stop: Arc::clone(&stop),
+        };
+        let worker = Arc::new(Worker {
+            gateway: self.gateway,
+            lookup: self.lookup,
+            rules: self.rules,
+            limits: FailureLimits::new(
+                settings.abort_on_update_fail,
+                settings.max_failures,
+                Arc::clone(&stop),
+            ),
+            canary: Canary::new(if settings.dry_run { 0 } else { settings.canary }),
+            events: events.clone(),
+            stop: Arc::clone(&stop),
+            options: WorkerOptions {
+                dry_run: settings.dry_run,
+                send_unchanged: settings.send_unchanged,
+            },
+        });
+        let producer = Producer {
+            preflight: self.preflight,
+            resume: self.resume,
+            events,
+            stop: Arc::clone(&stop),
+        };
+        let rows = open_rows(&run.head, &run.dir)?;
+        let reporter_task = tokio::spawn(reporter.run(incoming));
+        let (read, ()) = tokio::join!(
+            producer.run(rows, tasks),
+            scheduler::run(taken, worker, settings.concurrency)
+        );
+        let mut output = reporter_task
+            .await
+            .map_err(|error| RunError::Recording(format!("the reporter failed: {error}")))?;
+        if let Err(error) = read {
+            // The copy was read before, and is gone or changed now. What was done is recorded.
+            stop.raise(StopReason::Recording);
+            output.error.get_or_insert(io::Error::other(error));
+        }
+        finish(context, settings, &run.dir, output, &stop, trimmed)
+    }
+}

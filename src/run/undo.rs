@@ -1,0 +1,46 @@
+//! `undo`: a plan that restores what a run changed.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::prepared::{PreparedRun, check_host, create_dir, of_plan, read_history, refused};
+use super::{Context, RunError, plan_file};
+use crate::settings::Settings;
+use crate::store::RunDir;
+
+pub(super) fn prepare(
+    context: &Context,
+    settings: &mut Settings,
+    path: &Path,
+) -> Result<PreparedRun, RunError> {
+    // A limit in the environment or the configuration is for CSVs.
+    settings.limit = context.flags.limit;
+    let from = RunDir::open(path)?;
+    let mut history = read_history(&from)?;
+    let undone = history.head().clone();
+    if undone.dry_run {
+        return Err(RunError::Refused(format!(
+            "{} was a dry run: it changed nothing",
+            path.display()
+        )));
+    }
+    check_host(context, settings, &undone.base_url)?;
+    settings.credentials()?;
+    let stem = from
+        .path()
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let dir = create_dir(settings, &format!("undo-{stem}"), None)?;
+    let name = format!("the undo of {}", path.display());
+    PreparedRun::new(dir, |dir| {
+        let mut file = io::BufWriter::new(dir.create_file(&dir.plan())?);
+        let head = plan_file::head(&undone, &name, None);
+        plan_file::write_line(&mut file, &head).map_err(|source| dir.error(source))?;
+        history
+            .undo(&from, |row| plan_file::write_line(&mut file, &row))
+            .map_err(refused)?;
+        file.flush().map_err(|source| dir.error(source))?;
+        let organization = undone.organization.clone();
+        of_plan("undo", &name, dir, &undone.base_url, organization, settings)
+    })
+}

@@ -1,0 +1,67 @@
+//! The layer of environment variables.
+
+use clap::{CommandFactory, FromArgMatches};
+
+use super::declaration::DECLARATIONS;
+use super::{Layer, SettingsError};
+
+/// The prefix of environment variables.
+const PREFIX: &str = "SIGMA_BULK_";
+/// Settings whose variable may also lack `BULK_`, as Sigma's own tools have it.
+const SHORT_NAMES: [&str; 2] = ["client_id", "client_secret"];
+
+impl Layer {
+    /// Returns the layer of the environment; `get` returns a variable's value.
+    ///
+    /// # Errors
+    /// If a variable's value is wrong; the message names the variable.
+    pub(crate) fn from_environment(
+        get: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, SettingsError> {
+        #[derive(clap::Parser)]
+        #[command(no_binary_name = true)]
+        struct Parser {
+            #[command(flatten)]
+            layer: Layer,
+        }
+        let mut layer = Self::default();
+        for declared in DECLARATIONS {
+            let upper = declared.field.to_uppercase();
+            let mut names = vec![format!("{PREFIX}{upper}")];
+            if SHORT_NAMES.contains(&declared.field) {
+                names.push(format!("SIGMA_{upper}"));
+            }
+            let found = names
+                .into_iter()
+                .find_map(|name| get(&name).map(|value| (name, value)));
+            // A variable that is empty is not set. One that was read from a file may end with a line break.
+            let found = found.map(|(name, value)| (name, value.trim().to_owned()));
+            let Some((name, value)) = found.filter(|(_, value)| !value.is_empty()) else {
+                continue;
+            };
+            let flag = format!("--{}", declared.key());
+            let words: Vec<String> = if declared.field == "protected" {
+                value
+                    .split(|c: char| c == ',' || c == ';' || c.is_whitespace())
+                    .filter(|email| !email.is_empty())
+                    .map(|email| format!("{flag}={email}"))
+                    .collect()
+            } else {
+                vec![format!("{flag}={value}")]
+            };
+            let one = Parser::command()
+                .try_get_matches_from(words)
+                .and_then(|matches| Parser::from_arg_matches(&matches))
+                .map_err(|error| {
+                    let message = error.to_string();
+                    let first = message.lines().next().unwrap_or_default();
+                    SettingsError::Environment {
+                        name,
+                        message: first.strip_prefix("error: ").unwrap_or(first).to_owned(),
+                    }
+                })?;
+            layer = one.layer.over(layer);
+        }
+        Ok(layer)
+    }
+}

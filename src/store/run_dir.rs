@@ -1,0 +1,369 @@
+//! The run directory: only its owner can read it, and only one process uses it at a time.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A run directory and the names of the files in it.
+#[derive(Clone, Debug)]
+pub(crate) struct RunDir {
+    path: PathBuf,
+    /// The lock that this process holds while it uses the directory. It ends with the process.
+    claim: Option<Arc<File>>,
+}
+
+/// The run directory can't be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunDirError {
+    #[error(
+        "{path} holds a run already; to continue it: sigma-bulk resume {path}; for a new run, use another --run-dir"
+    )]
+    Taken { path: String },
+    #[error("another process is running in {path}: wait for it to end, or use another --run-dir")]
+    Busy { path: String },
+    #[error(
+        "{file} exists already and does not belong to a run: it would be overwritten; use an empty --run-dir"
+    )]
+    InTheWay { file: String },
+    #[error("{path} does not hold a run: it has no journal.jsonl")]
+    NoRun { path: String },
+    #[error("the run directory {path} can't be used: {source}")]
+    Io { path: String, source: io::Error },
+}
+
+impl RunDir {
+    /// Creates a run directory. `source` is the input, if that is a file.
+    ///
+    /// # Errors
+    /// If it holds a run or other files with the names of a run's files, or can't be created.
+    pub(crate) fn create(path: &Path, source: Option<&Path>) -> Result<Self, RunDirError> {
+        let dir = Self {
+            path: path.to_owned(),
+            claim: None,
+        };
+        dir.check_free()?;
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(path).map_err(|source| dir.error(source))?;
+        let claim = dir.lock()?;
+        // The process that used it until now may have left a run.
+        dir.check_free()?;
+        dir.check_files()?;
+        if let Some(source) = source {
+            dir.check_source(source)?;
+        }
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            // A directory that existed already may be readable by others.
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+                .map_err(|source| dir.error(source))?;
+        }
+        Ok(Self { claim, ..dir })
+    }
+
+    /// Claims the directory for a run that is resumed.
+    ///
+    /// # Errors
+    /// If another process is running in it.
+    pub(crate) fn claim_for_resume(&mut self) -> Result<(), RunDirError> {
+        self.claim = self.lock()?;
+        Ok(())
+    }
+
+    fn check_free(&self) -> Result<(), RunDirError> {
+        if self.journal().exists() {
+            return Err(RunDirError::Taken {
+                path: self.path.display().to_string(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Checks that no file with the name of one of a run's files is in the way. (A run that was killed before its first
+    /// record leaves its copy of the input, which only its owner can read.)
+    fn check_files(&self) -> Result<(), RunDirError> {
+        let made_at_the_end = [self.results(), self.failed(), self.undo(), self.summary()];
+        let of_others = |file: &Path| {
+            fs::metadata(file)
+                .is_ok_and(|metadata| !metadata.is_file() || is_open_to_others(&metadata))
+        };
+        let in_the_way = made_at_the_end
+            .iter()
+            .find(|file| file.exists())
+            .cloned()
+            .or_else(|| {
+                [self.input(), self.plan()]
+                    .into_iter()
+                    .find(|file| of_others(file))
+            });
+        in_the_way.map_or(Ok(()), |file| Err(in_the_way_error(&file)))
+    }
+
+    /// Checks that the input is not the file into which it is copied.
+    fn check_source(&self, source: &Path) -> Result<(), RunDirError> {
+        let Ok(source) = source.canonicalize() else {
+            return Ok(());
+        };
+        match [self.input(), self.plan()]
+            .into_iter()
+            .find(|copy| copy.canonicalize().is_ok_and(|copy| copy == source))
+        {
+            Some(copy) => Err(in_the_way_error(&copy)),
+            None => Ok(()),
+        }
+    }
+
+    /// Locks the directory, because two processes in it would overwrite each other's files.
+    #[cfg(unix)]
+    fn lock(&self) -> Result<Option<Arc<File>>, RunDirError> {
+        let dir = File::open(&self.path).map_err(|source| self.error(source))?;
+        match dir.try_lock() {
+            Err(fs::TryLockError::WouldBlock) => Err(RunDirError::Busy {
+                path: self.path.display().to_string(),
+            }),
+            // Some network file systems have no locks. Then the run goes without one.
+            Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(Some(Arc::new(dir))),
+        }
+    }
+
+    #[cfg(not(unix))]
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "as where directories can be locked"
+    )]
+    const fn lock(&self) -> Result<Option<Arc<File>>, RunDirError> {
+        Ok(None)
+    }
+
+    /// Creates a run directory below `parent`, named by the time and the input. A number is added if that name exists.
+    ///
+    /// # Errors
+    /// If it can't be created.
+    pub(crate) fn create_named(
+        parent: &Path,
+        stem: &str,
+        source: Option<&Path>,
+    ) -> Result<Self, RunDirError> {
+        let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+        let stem: String = stem
+            .chars()
+            .map(|c| {
+                if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') {
+                    c
+                } else {
+                    '-'
+                }
+            })
+            .take(60)
+            .collect();
+        let name = format!("{time}-{stem}");
+        let mut path = parent.join(&name);
+        let mut number = 2;
+        while path.exists() {
+            path = parent.join(format!("{name}-{number}"));
+            number += 1;
+        }
+        Self::create(&path, source)
+    }
+
+    /// Opens a directory that holds a run.
+    ///
+    /// # Errors
+    /// If it holds none.
+    pub(crate) fn open(path: &Path) -> Result<Self, RunDirError> {
+        let dir = Self {
+            path: path.to_owned(),
+            claim: None,
+        };
+        if dir.journal().is_file() {
+            Ok(dir)
+        } else {
+            Err(RunDirError::NoRun {
+                path: path.display().to_string(),
+            })
+        }
+    }
+
+    /// Removes a new directory with the files that this tool put into it, because the run can't start.
+    pub(crate) fn discard(&self) {
+        let journal = self.journal();
+        for file in [self.input(), self.plan(), temporary_path(&journal), journal] {
+            let _ = fs::remove_file(file);
+        }
+        // This removes it only if it is empty.
+        let _ = fs::remove_dir(&self.path);
+    }
+
+    /// Creates a file in it that only its owner can read.
+    ///
+    /// # Errors
+    /// If it can't be created.
+    pub(crate) fn create_file(&self, path: &Path) -> Result<File, RunDirError> {
+        private_file(path).map_err(|source| self.error(source))
+    }
+
+    /// Starts to write a file that replaces the one at `path` when it is committed.
+    ///
+    /// # Errors
+    /// If it can't be created.
+    pub(crate) fn replace(&self, path: &Path) -> Result<Replacement, RunDirError> {
+        let temporary = temporary_path(path);
+        let file = private_file(&temporary).map_err(|source| self.error(source))?;
+        Ok(Replacement {
+            dir: self.clone(),
+            path: path.to_owned(),
+            temporary,
+            writer: io::BufWriter::with_capacity(64 * 1024, file),
+            is_done: false,
+        })
+    }
+
+    /// Returns an error that names the directory.
+    pub(crate) fn error(&self, source: io::Error) -> RunDirError {
+        RunDirError::Io {
+            path: self.path.display().to_string(),
+            source,
+        }
+    }
+
+    /// Returns the path of the directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the path of the decoded copy of the input.
+    pub(crate) fn input(&self) -> PathBuf {
+        self.path.join("input.csv")
+    }
+
+    /// Returns the path of the copy of the plan, if that is the input.
+    pub(crate) fn plan(&self) -> PathBuf {
+        self.path.join("plan.jsonl")
+    }
+
+    /// Returns the path of the journal.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.path.join("journal.jsonl")
+    }
+
+    /// Returns the path of the file with one line for each row.
+    pub(crate) fn results(&self) -> PathBuf {
+        self.path.join("results.csv")
+    }
+
+    /// Returns the path of the file with the rows that did not succeed.
+    pub(crate) fn failed(&self) -> PathBuf {
+        self.path.join("failed.csv")
+    }
+
+    /// Returns the path of the file with the values before.
+    pub(crate) fn undo(&self) -> PathBuf {
+        self.path.join("undo.csv")
+    }
+
+    /// Returns the path of the summary.
+    pub(crate) fn summary(&self) -> PathBuf {
+        self.path.join("summary.json")
+    }
+}
+
+fn in_the_way_error(file: &Path) -> RunDirError {
+    RunDirError::InTheWay {
+        file: file.display().to_string(),
+    }
+}
+
+#[cfg(unix)]
+fn is_open_to_others(metadata: &fs::Metadata) -> bool {
+    std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 != 0
+}
+
+#[cfg(not(unix))]
+const fn is_open_to_others(_: &fs::Metadata) -> bool {
+    true
+}
+
+/// A file that is written beside the one that it replaces. Dropped without [`Replacement::commit`], it is removed and
+/// the old file stays.
+#[derive(Debug)]
+pub(crate) struct Replacement {
+    dir: RunDir,
+    path: PathBuf,
+    temporary: PathBuf,
+    writer: io::BufWriter<File>,
+    is_done: bool,
+}
+
+impl Replacement {
+    /// Syncs the file to the disk and puts it in place of the old one.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub(crate) fn commit(mut self) -> Result<(), RunDirError> {
+        let done = self
+            .writer
+            .flush()
+            .and_then(|()| self.writer.get_ref().sync_data())
+            .and_then(|()| rename_durably(&self.temporary, &self.path));
+        self.is_done = done.is_ok();
+        done.map_err(|source| self.dir.error(source))
+    }
+}
+
+impl Write for Replacement {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        if !self.is_done {
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Returns the name that a file has until it is complete.
+pub(super) fn temporary_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    name.into()
+}
+
+/// Gives a complete file its final name, and syncs the name to the disk.
+pub(super) fn rename_durably(temporary: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(temporary, path)?;
+    #[cfg(unix)]
+    if let Some(dir) = path.parent() {
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Creates or empties a file that only its owner can read.
+///
+/// # Errors
+/// If it can't be created.
+pub(crate) fn private_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // A file that existed already may be readable by others.
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
