@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_keep_their_underscores_and_a_file_may_follow_a_switch() {
+    fn values_keep_underscores_and_a_file_may_follow_a_switch() {
         let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
         let args = normalize(words(
             "x update --client_id=a_b --abort_on_update_fail my_file.csv -- --a_b",

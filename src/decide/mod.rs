@@ -4,9 +4,11 @@
 //! update means; [`rules`] holds what every row must keep to. The workers, a dry run, the counts before a run,
 //! `--strict` and `--max-changes` all ask the same functions, so that they can't disagree.
 
+mod counts;
 pub(crate) mod row;
 pub(crate) mod rules;
 pub(crate) mod verdict;
 
-pub(crate) use row::{Counts, Decision, before_lookup, confirm_prior, merge_prior, row};
+pub(crate) use counts::Counts;
+pub(crate) use row::{Decision, before_lookup, confirm_prior, merge_prior, row};
 pub(crate) use rules::Rules;

@@ -16,7 +16,6 @@
 //! ```
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Rules;
@@ -275,65 +274,6 @@ fn planned(member: &Member, changes: &[Change]) -> Result<Vec<Change>, String> {
     Ok(left)
 }
 
-/// What would become of the rows of a run, counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    /// Rows that would change their member.
-    pub to_change: u64,
-    /// Members that would be changed. A member that several rows change counts once.
-    pub members_to_change: u64,
-    /// Rows whose member has every target value already.
-    pub unchanged: u64,
-    /// Rows without a value to change.
-    pub empty: u64,
-    /// Rows that can't be sent: invalid ones, conflicts, and rows whose member is not found.
-    pub not_possible: u64,
-    changed: HashSet<Box<str>>,
-    /// Members that several rows name, as the rows so far would leave them.
-    latest: HashMap<Box<str>, Member>,
-}
-
-impl Counts {
-    /// Returns the member as the rows counted so far would leave it.
-    pub(crate) fn latest(&self, found: Found) -> Found {
-        match found {
-            Found::One(member) => {
-                Found::One(self.latest.get(&member.id).cloned().unwrap_or(member))
-            }
-            other => other,
-        }
-    }
-
-    /// Counts a row that ends without sending anything.
-    pub(crate) const fn add_outcome(&mut self, outcome: Outcome) {
-        let counter = match outcome {
-            Outcome::Unchanged => &mut self.unchanged,
-            Outcome::Empty => &mut self.empty,
-            _ => &mut self.not_possible,
-        };
-        *counter += 1;
-    }
-
-    /// Counts a row. `is_repeated` says that other rows name the same member.
-    pub(crate) fn add(&mut self, decision: Decision, is_repeated: bool) {
-        match decision {
-            Decision::Skip(outcome) => self.add_outcome(outcome.outcome),
-            Decision::Send { member, changes } => {
-                self.to_change += 1;
-                if !is_repeated {
-                    self.members_to_change += 1;
-                    return;
-                }
-                if self.changed.insert(member.id.clone()) {
-                    self.members_to_change += 1;
-                }
-                self.latest
-                    .insert(member.id.clone(), member.after(&changes));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -564,27 +504,6 @@ mod tests {
         let gone = planned_row(vec![email("a", "b")]);
         let got = decide(&gone, Found::Nobody, None, &Rules::default(), false);
         assert_eq!(got, "not_found");
-    }
-
-    #[test]
-    fn equal_rows_of_one_member_count_as_one_change() {
-        let row = desired(&[(Field::FirstName, Value::text("Anna"))]);
-        let mut counts = Counts::default();
-        for _ in 0..2 {
-            let found = counts.latest(Found::One(ann()));
-            let decision = super::row(&row, found, None, &Rules::default(), false);
-            counts.add(decision, true);
-        }
-        counts.add_outcome(Outcome::Empty);
-        counts.add_outcome(Outcome::Conflict);
-        let got = [
-            counts.to_change,
-            counts.members_to_change,
-            counts.unchanged,
-            counts.empty,
-            counts.not_possible,
-        ];
-        assert_eq!(got, [1, 1, 1, 1, 1]);
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Rules {
         }
     }
 
-    /// Returns what is wrong with a row, as far as that is known before its member is.
+    /// Returns what is wrong with a row, as far as that is known before the member is looked up.
     #[must_use]
     pub fn row_problem(&self, row: &Row) -> Option<Box<str>> {
         if let Some(problem) = self.row_problems.get(&row.number) {

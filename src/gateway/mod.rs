@@ -72,10 +72,10 @@ pub(crate) struct Failure {
 pub(crate) enum FailureCause {
     /// The error of the last attempt.
     #[error("{0}")]
-    Attempt(AttemptError),
+    Attempt(#[source] AttemptError),
     /// Signing in failed, so there is no token.
     #[error("signing in failed: {0}")]
-    SignIn(AttemptError),
+    SignIn(#[source] AttemptError),
     /// The run stopped while the request was waiting.
     #[error("the run stopped")]
     Stopped,

@@ -24,7 +24,7 @@ const PAGE_SIZES: [Option<u32>; 5] = [Some(1000), Some(500), Some(100), Some(50)
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LookupError {
     #[error("listing the organization's members failed: {0}")]
-    List(FailureCause),
+    List(#[source] FailureCause),
     #[error(
         "listing the organization's members failed: the API returned the same page cursor twice; try --lookup each"
     )]
@@ -32,7 +32,7 @@ pub(crate) enum LookupError {
     #[error("listing the organization's members failed: page {page} can't be read: {what}")]
     Page { page: u64, what: String },
     #[error("looking up a member failed: {0}")]
-    Each(FailureCause),
+    Each(#[source] FailureCause),
 }
 
 /// Finds the members that rows name.

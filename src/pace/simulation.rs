@@ -42,7 +42,7 @@ enum Limit {
     Steady(f64),
     /// Changes at this second, from one value to the other.
     Step(f64, f64, f64),
-    /// Changes every so many seconds, from one value to the other and back.
+    /// Alternates between two values, with this many seconds for each.
     Alternating(f64, f64, f64),
 }
 
@@ -243,6 +243,127 @@ impl Outcome {
     }
 }
 
+/// What decides when the next request may go: the search, or a simpler method to compare it with.
+trait Controller {
+    /// Requests a second; `None` is no limit.
+    fn rate(&self) -> Option<f64>;
+    fn inflight_limit(&self) -> usize;
+    /// Nothing is sent before this.
+    fn hold_until(&self) -> Option<Duration>;
+    fn sent(&mut self, now: Duration);
+    fn answered(&mut self, now: Duration, latency: Duration);
+    fn refused(&mut self, now: Duration, latency: Duration, others: usize, wait: Option<Duration>);
+}
+
+impl Controller for Search {
+    fn rate(&self) -> Option<f64> {
+        self.rate()
+    }
+    fn inflight_limit(&self) -> usize {
+        self.inflight_limit()
+    }
+    fn hold_until(&self) -> Option<Duration> {
+        self.hold_until()
+    }
+    fn sent(&mut self, now: Duration) {
+        self.sent(now);
+    }
+    fn answered(&mut self, now: Duration, latency: Duration) {
+        self.answered(now, latency);
+    }
+    fn refused(&mut self, now: Duration, latency: Duration, others: usize, wait: Option<Duration>) {
+        self.refused(now, latency, others, wait);
+    }
+}
+
+/// Additive increase, multiplicative decrease (Chiu, Jain, 1989): a step down of 10% at a refusal, which is made up for
+/// in 30 s. It starts as the search does, and a refusal pauses it for `Retry-After`, or for two requests.
+struct Aimd {
+    rate: f64,
+    /// When the rate was last set.
+    since: f64,
+    /// The rate at the last refusal, and when the step down was made.
+    refused: Option<(f64, f64)>,
+    max_inflight: usize,
+    hold_until: f64,
+}
+
+impl Aimd {
+    const fn new(max_inflight: usize) -> Self {
+        Self {
+            rate: 10.0,
+            since: 0.0,
+            refused: None,
+            max_inflight,
+            hold_until: 0.0,
+        }
+    }
+
+    fn rate_at(&self, now: f64) -> f64 {
+        let elapsed = (now - self.since).max(0.0);
+        match self.refused {
+            None => self.rate * (elapsed / 0.25).floor().exp2(),
+            Some((refused, _)) => self.rate + 0.1 * refused * elapsed / 30.0,
+        }
+    }
+}
+
+impl Controller for Aimd {
+    fn rate(&self) -> Option<f64> {
+        Some(self.rate)
+    }
+    fn inflight_limit(&self) -> usize {
+        self.max_inflight
+    }
+    fn hold_until(&self) -> Option<Duration> {
+        Some(Duration::from_secs_f64(self.hold_until))
+    }
+    fn sent(&mut self, now: Duration) {
+        let now = now.as_secs_f64();
+        let rate = self.rate_at(now);
+        if rate > self.rate || self.refused.is_some() {
+            self.rate = rate;
+            self.since = now;
+        }
+    }
+    fn answered(&mut self, _: Duration, _: Duration) {}
+    fn refused(&mut self, now: Duration, latency: Duration, _: usize, wait: Option<Duration>) {
+        let now = now.as_secs_f64();
+        let pause = wait.map_or(2.0 / self.rate, |wait| wait.as_secs_f64());
+        self.hold_until = self.hold_until.max(now + pause);
+        // Requests that were sent before the step down say nothing about the lower rate.
+        let is_new = (self.refused).is_none_or(|(_, at)| now - latency.as_secs_f64() >= at);
+        if is_new {
+            self.refused = Some((self.rate, now));
+            self.rate = (self.rate * 0.9).max(0.2);
+            self.since = now;
+        }
+    }
+}
+
+/// Five requests in flight and no rate limit. A refusal pauses it for `Retry-After`, or for a second.
+struct FiveAtOnce {
+    hold_until: Duration,
+}
+
+impl Controller for FiveAtOnce {
+    fn rate(&self) -> Option<f64> {
+        None
+    }
+    fn inflight_limit(&self) -> usize {
+        5
+    }
+    fn hold_until(&self) -> Option<Duration> {
+        Some(self.hold_until)
+    }
+    fn sent(&mut self, _: Duration) {}
+    fn answered(&mut self, _: Duration, _: Duration) {}
+    fn refused(&mut self, now: Duration, _: Duration, _: usize, wait: Option<Duration>) {
+        let pause = wait.unwrap_or(Duration::from_secs(1));
+        self.hold_until = self.hold_until.max(now + pause);
+    }
+}
+
 #[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
 enum Event {
     Arrives {
@@ -268,13 +389,16 @@ fn seconds(nanoseconds: u64) -> f64 {
 }
 
 fn run(scenario: &Scenario) -> Outcome {
-    watch(scenario, |_, _| {})
+    watch(scenario, Search::new(&scenario.options), |_, _| {})
 }
 
-/// Runs the scenario, and passes the search to `look` about once a second.
-fn watch(scenario: &Scenario, mut look: impl FnMut(f64, &Search)) -> Outcome {
+/// Runs the scenario with a controller, and passes that to `look` about once a second.
+fn watch<C: Controller>(
+    scenario: &Scenario,
+    mut search: C,
+    mut look: impl FnMut(f64, &C),
+) -> Outcome {
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    let mut search = Search::new(&scenario.options);
     let mut api = Api {
         kind: scenario.kind,
         active: 0,
@@ -461,7 +585,8 @@ fn adapts(api: Kind, retry_after: bool, before: f64, after: f64, within: f64) ->
         ..Scenario::new(before.max(after), api, retry_after, 0.05)
     };
     let mut since = None;
-    watch(&scenario, |time, search| {
+    let search = Search::new(&scenario.options);
+    watch(&scenario, search, |time, search| {
         let near = search
             .rate()
             .is_some_and(|rate| (0.85 * after..=1.05 * after).contains(&rate));
@@ -680,15 +805,19 @@ fn row(name: &str, build: impl Fn(f64) -> Scenario) {
             run: env("RUN", 3600.0),
             ..scenario
         });
-        let met = outcome.reached() >= 95.0 && outcome.refused() <= 1.0;
-        print!(
-            " {:5.1} {:4.2}{}",
-            outcome.reached(),
-            outcome.refused(),
-            if met { ' ' } else { '!' }
-        );
+        print_cell(&outcome);
     }
     println!();
+}
+
+fn print_cell(outcome: &Outcome) {
+    let is_met = outcome.reached() >= 95.0 && outcome.refused() <= 1.0;
+    print!(
+        " {:5.1} {:5.2}{}",
+        outcome.reached(),
+        outcome.refused(),
+        if is_met { ' ' } else { '!' }
+    );
 }
 
 #[test]
@@ -697,7 +826,7 @@ fn table_of_limits() {
     println!(
         "{:38}{}",
         "reached %, refused %; ! = goal missed",
-        LIMITS.map(|limit| format!("{limit:>12}")).concat()
+        LIMITS.map(|limit| format!("{limit:>13}")).concat()
     );
     for (kind, api) in KINDS.into_iter().chain([("burst of 1", Kind::Strict)]) {
         for retry_after in [false, true] {
@@ -743,7 +872,7 @@ fn table_of_changes() {
     println!(
         "{:38}{}",
         "reached %, refused %; ! = goal missed",
-        LIMITS.map(|limit| format!("{limit:>12}")).concat()
+        LIMITS.map(|limit| format!("{limit:>13}")).concat()
     );
     for (change, limits) in changes {
         for (kind, api) in KINDS {
@@ -758,4 +887,60 @@ fn table_of_changes() {
             }
         }
     }
+}
+
+/// The search beside two simpler methods, over the same hours.
+#[test]
+#[ignore = "prints the table"]
+fn table_of_baselines() {
+    println!(
+        "{:38}{}",
+        "reached %, refused %; ! = goal missed",
+        LIMITS.map(|limit| format!("{limit:>13}")).concat()
+    );
+    let compare = |name: &str, build: &dyn Fn(f64) -> Scenario| {
+        for method in ["search", "AIMD", "5 at once"] {
+            print!("{:38}", format!("{name}: {method}"));
+            for limit in LIMITS {
+                let scenario = Scenario {
+                    run: env("RUN", 3600.0),
+                    ..build(limit)
+                };
+                let max_inflight = scenario.options.max_inflight;
+                let outcome = match method {
+                    "AIMD" => watch(&scenario, Aimd::new(max_inflight), |_, _| {}),
+                    "5 at once" => {
+                        let five = FiveAtOnce {
+                            hold_until: Duration::ZERO,
+                        };
+                        watch(&scenario, five, |_, _| {})
+                    }
+                    _ => run(&scenario),
+                };
+                print_cell(&outcome);
+            }
+            println!();
+        }
+    };
+    for (kind, api) in KINDS {
+        for retry_after in [false, true] {
+            compare(&named(kind, retry_after), &|limit| {
+                Scenario::new(limit, api, retry_after, 0.05)
+            });
+        }
+    }
+    for (kind, api) in KINDS {
+        compare(&format!("halves, {kind}"), &|limit| Scenario {
+            limit: Limit::Step(600.0, limit, limit / 2.0),
+            ..Scenario::new(limit, api, false, 0.05)
+        });
+    }
+    compare("5 at once", &|_| Scenario {
+        work: 0.05,
+        options: SearchOptions {
+            max_inflight: 32,
+            ..Scenario::new(1e9, Kind::AtOnce(5), false, 0.002).options
+        },
+        ..Scenario::new(1e9, Kind::AtOnce(5), false, 0.002)
+    });
 }

@@ -1,5 +1,6 @@
-//! Lets rows go: those of one member one after another, in the file's order; different members at once, up to the
-//! concurrency; and one that takes an email after the rows of the member who gives it up.
+//! Decides which rows may start. The rows of one member start one after another, in the order of the file. Different
+//! members go in parallel, up to the concurrency. A row that takes an email starts after the rows of the member that
+//! gives it up.
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -15,21 +16,21 @@ use super::RowTask;
 use super::worker::Worker;
 use crate::input::KeyId;
 
-/// At most so many rows wait for another row; then none is taken until one has ended. A file with all rows of a
-/// member together would be read into memory without it. Nobody starves: a row waits only for rows that were taken
-/// before it.
+/// The number of rows that may wait for another row. Then no row is taken until one has ended, because a file with all
+/// rows of a member together would otherwise be read into memory. No row waits forever, because a row waits only for rows
+/// that were taken before it.
 const MOST_WAITING: usize = 1024;
 
-/// A member whose rows are under way.
+/// A member of whom a row is in progress.
 #[derive(Debug, Default)]
 struct Active {
-    /// Its further rows.
+    /// Further rows of the member.
     queue: VecDeque<RowTask>,
-    /// Rows of other members that take its email.
+    /// Rows of other members that take the member's email.
     waiters: Vec<RowTask>,
 }
 
-/// Which rows may go; knows nothing of what a row does.
+/// Which rows may start. It does not know what a row does.
 #[derive(Debug, Default)]
 struct Order {
     active: HashMap<KeyId, Active>,
@@ -37,7 +38,7 @@ struct Order {
 }
 
 impl Order {
-    /// Takes a row in; it comes back if it may go at once.
+    /// Takes a row, and returns it if it may start at once.
     fn admit(&mut self, task: RowTask) -> Option<RowTask> {
         if let Some(active) = self.active.get_mut(&task.key) {
             active.queue.push_back(task);
@@ -48,7 +49,7 @@ impl Order {
         self.start(task)
     }
 
-    /// Lets a row of a member that is active already go, unless it waits for another member.
+    /// Returns a row of an active member if it may start, or keeps it if it waits for another member.
     fn start(&mut self, task: RowTask) -> Option<RowTask> {
         match task
             .waits_for
@@ -63,47 +64,47 @@ impl Order {
         }
     }
 
-    /// A row of this member has ended: the rows that may go now.
-    fn ended(&mut self, key: KeyId, go: &mut VecDeque<RowTask>) {
+    /// Records that a row of this member has ended, and adds the rows that may start now to `ready`.
+    fn ended(&mut self, key: KeyId, ready: &mut VecDeque<RowTask>) {
         let Some(active) = self.active.get_mut(&key) else {
             return;
         };
         if let Some(next) = active.queue.pop_front() {
             self.waiting -= 1;
-            go.extend(self.start(next));
+            ready.extend(self.start(next));
             return;
         }
         let waiters = std::mem::take(&mut active.waiters);
         self.active.remove(&key);
         self.waiting -= waiters.len();
         for waiter in waiters {
-            go.extend(self.start(waiter));
+            ready.extend(self.start(waiter));
         }
     }
 }
 
-/// Brings all rows to their outcomes, at most `concurrency` at once, until the channel is closed.
+/// Runs all rows, at most `concurrency` at once, until the channel is closed.
 pub(crate) async fn run(
     mut tasks: mpsc::Receiver<RowTask>,
     worker: Arc<Worker>,
     concurrency: usize,
 ) {
     let mut order = Order::default();
-    let mut go: VecDeque<RowTask> = VecDeque::new();
-    let mut under_way = FuturesUnordered::new();
+    let mut ready: VecDeque<RowTask> = VecDeque::new();
+    let mut running = FuturesUnordered::new();
     let mut open = true;
     loop {
-        while under_way.len() < concurrency
-            && let Some(task) = go.pop_front()
+        while running.len() < concurrency
+            && let Some(task) = ready.pop_front()
         {
-            under_way.push(one(Arc::clone(&worker), task));
+            running.push(run_one(Arc::clone(&worker), task));
         }
-        let takes = open && under_way.len() < concurrency && order.waiting < MOST_WAITING;
+        let takes = open && running.len() < concurrency && order.waiting < MOST_WAITING;
         tokio::select! {
             biased;
-            Some(key) = under_way.next() => order.ended(key, &mut go),
+            Some(key) = running.next() => order.ended(key, &mut ready),
             task = tasks.recv(), if takes => match task {
-                Some(task) => go.extend(order.admit(task)),
+                Some(task) => ready.extend(order.admit(task)),
                 None => open = false,
             },
             else => break,
@@ -111,9 +112,9 @@ pub(crate) async fn run(
     }
 }
 
-/// One row; a panic in it is its outcome and nobody else's.
-async fn one(worker: Arc<Worker>, task: RowTask) -> KeyId {
-    // A span costs nothing unless somebody listens. No email in it: logs are kept by others.
+/// Runs one row. A panic ends this row alone.
+async fn run_one(worker: Arc<Worker>, task: RowTask) -> KeyId {
+    // A span costs nothing unless the log is on. It has no email, because others may read the log.
     let span = tracing::info_span!("row", row = task.row.number, line = task.row.line);
     let work = worker.run(&task).instrument(span);
     if AssertUnwindSafe(work).catch_unwind().await.is_err() {
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn one_row_a_member_in_order_and_takers_after_givers() {
+    fn rows_start_in_order_and_after_the_email_is_free() {
         let mut keys = KeyTable::default();
         let mut order = Order::default();
         let tasks = [

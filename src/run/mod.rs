@@ -35,6 +35,7 @@ use crate::cli::{Cli, Command};
 use crate::exit_code;
 use crate::guide;
 use crate::input::InputError;
+use crate::members::LookupError;
 use crate::output::{Lines, Output};
 use crate::sandbox::SandboxError;
 use crate::settings::{CommandName, Layer, Settings, SettingsError, first_refused};
@@ -63,12 +64,22 @@ enum RunError {
     History(#[from] HistoryError),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// The history of a run that is to be resumed, undone or reported can't be read.
+    #[error(transparent)]
+    Unreadable(HistoryError),
     #[error("{0}")]
     Refused(String),
     #[error("could not sign in at {host}: {why}")]
-    SignIn { host: String, why: String },
-    #[error("{0}")]
-    Api(String),
+    SignIn {
+        host: String,
+        why: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    #[error("line {line}: the member was not looked up before the run; please report it")]
+    NotLookedUp { line: u64 },
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error("{0}")]
@@ -80,7 +91,7 @@ enum RunError {
 impl RunError {
     const fn exit_code(&self) -> u8 {
         match self {
-            Self::SignIn { .. } | Self::Api(_) => exit_code::API,
+            Self::SignIn { .. } | Self::Lookup(_) | Self::NotLookedUp { .. } => exit_code::API,
             Self::Recording(_) | Self::History(_) => exit_code::STOPPED,
             Self::Lock(LockError::Held { .. }) => exit_code::LOCKED,
             _ => exit_code::USAGE,

@@ -53,7 +53,7 @@ impl Preparation<'_> {
         self.lookup
             .prepare(self.settings.lookup, everybody, self.settings.concurrency)
             .await
-            .map_err(|error| self.lookup_error(&error))?;
+            .map_err(|error| self.lookup_error(error))?;
         self.compare_spellings(rules).await?;
         if !everybody {
             return Ok(Duration::ZERO);
@@ -81,15 +81,15 @@ impl Preparation<'_> {
         }
     }
 
-    fn lookup_error(&self, error: &LookupError) -> RunError {
-        let message = error.to_string();
+    fn lookup_error(&self, error: LookupError) -> RunError {
         match error {
             LookupError::List(FailureCause::SignIn(_))
             | LookupError::Each(FailureCause::SignIn(_)) => RunError::SignIn {
                 host: self.run.head.base_url.clone(),
-                why: message,
+                why: error.to_string(),
+                source: error.into(),
             },
-            _ => RunError::Api(message),
+            error => error.into(),
         }
     }
 
@@ -127,7 +127,7 @@ impl Preparation<'_> {
             let mut of_member: BTreeMap<Box<str>, Vec<_>> = BTreeMap::new();
             for claim in claims {
                 let found = self.lookup.email(&claim.email).await;
-                let found = found.map_err(|failure| RunError::Api(failure.cause.to_string()))?;
+                let found = found.map_err(|failure| LookupError::Each(failure.cause))?;
                 if let Found::One(member) = found {
                     of_member.entry(member.id).or_default().push(claim);
                 }
@@ -170,12 +170,7 @@ impl Preparation<'_> {
         if let Some(outcome) = decide::before_lookup(row, rules) {
             return Ok(Decision::Skip(outcome));
         }
-        let not_cached = || {
-            RunError::Api(format!(
-                "line {}: the member was not looked up before the run; please report it",
-                row.line
-            ))
-        };
+        let not_cached = || RunError::NotLookedUp { line: row.line };
         let found = self.lookup.cached(row).ok_or_else(not_cached)?;
         let owner = match row.owner_email() {
             Some(email) => Some(self.lookup.cached_email(email).ok_or_else(not_cached)?),

@@ -118,11 +118,7 @@ pub(super) fn of_plan(
 
 /// Reads the history of a run. Nothing was sent by this process yet, so that an error is one of the input.
 pub(super) fn read_history(dir: &RunDir) -> Result<RunHistory, RunError> {
-    RunHistory::read(dir).map_err(refused)
-}
-
-pub(super) fn refused(error: impl std::fmt::Display) -> RunError {
-    RunError::Refused(error.to_string())
+    RunHistory::read(dir).map_err(RunError::Unreadable)
 }
 
 /// Returns the base URL that the settings name.

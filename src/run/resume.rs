@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::prepared::{PreparedRun, Resumed, check_host, read_history, refused};
+use super::prepared::{PreparedRun, Resumed, check_host, read_history};
 use super::{Context, RunError, plan_file};
 use crate::input::{InputError, preflight, text};
 use crate::settings::Settings;
@@ -46,7 +46,9 @@ pub(super) fn prepare(
         )));
     }
     let preflight = preflight(&head.input, || open_rows(&head, &dir))?;
-    let (state, first_emails) = history.resume_state(&dir, only_failed).map_err(refused)?;
+    let (state, first_emails) = history
+        .resume_state(&dir, only_failed)
+        .map_err(RunError::Unreadable)?;
     let resumed = Some(Resumed {
         state,
         first_emails,

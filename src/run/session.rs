@@ -31,6 +31,7 @@ use crate::report::summary::now;
 use crate::settings::Settings;
 use crate::sigma::Identity;
 use crate::stop::{Stop, StopReason};
+use crate::store::RunDirError;
 use crate::store::history::open_rows;
 use crate::store::journal::{
     InputKind, Journal, JournalExtent, JournalIndex, Record, RequestTotals,
@@ -109,15 +110,7 @@ async fn start(
         Some(resumed) => (resumed.state, resumed.first_emails, Some(resumed.journal)),
         None => Default::default(),
     };
-    if is_resumed {
-        run.dir.claim_for_resume()?;
-    }
-    let mut journal = open_journal(run, journal).map_err(|source| run.dir.error(source))?;
-    if let Some(id) = newly_bound.filter(|_| is_resumed) {
-        journal
-            .add_now(&Record::Organization(id))
-            .map_err(|source| run.dir.error(source))?;
-    }
+    let journal = open_journal(run, journal, newly_bound)?;
     let own_id = identity.user_id.filter(|_| !settings.allow_self);
     let mut rules = Rules::new(&settings.protected, own_id);
     let mut preflight = std::mem::take(&mut run.preflight);
@@ -185,16 +178,27 @@ fn lock(settings: &Settings, run: &PreparedRun) -> Result<Option<Lock>, RunError
     Ok(Some(lock))
 }
 
+/// Creates the journal of a new run, or reopens that of a resumed one. `newly_bound` is the organization of a run that
+/// was not bound before.
 fn open_journal(
-    run: &PreparedRun,
+    run: &mut PreparedRun,
     resumed: Option<(JournalExtent, JournalIndex)>,
-) -> io::Result<Journal> {
+    newly_bound: Option<String>,
+) -> Result<Journal, RunDirError> {
+    let path = run.dir.journal();
     let Some((extent, index)) = resumed else {
-        return Journal::create(&run.dir.journal(), run.head.clone());
+        return Journal::create(&path, run.head.clone()).map_err(|source| run.dir.error(source));
     };
-    let mut journal = Journal::reopen(&run.dir.journal(), extent, index)?;
-    journal.add_now(&Record::Resumed(now()))?;
-    Ok(journal)
+    run.dir.claim_for_resume()?;
+    let reopen = || {
+        let mut journal = Journal::reopen(&path, extent, index)?;
+        journal.add_now(&Record::Resumed(now()))?;
+        if let Some(id) = newly_bound {
+            journal.add_now(&Record::Organization(id))?;
+        }
+        Ok(journal)
+    };
+    reopen().map_err(|source| run.dir.error(source))
 }
 
 impl PreparedRun {

@@ -73,6 +73,7 @@ pub(super) async fn sign_in(gateway: &Gateway, host: &str) -> Result<Identity, R
                 why.strip_prefix("signing in failed: ").unwrap_or(&why),
                 remedy(&cause)
             ),
+            source: cause.into(),
         }),
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::prepared::{PreparedRun, check_host, create_dir, of_plan, read_history, refused};
+use super::prepared::{PreparedRun, check_host, create_dir, of_plan, read_history};
 use super::{Context, RunError, plan_file};
 use crate::settings::Settings;
 use crate::store::RunDir;
@@ -38,7 +38,7 @@ pub(super) fn prepare(
         plan_file::write_line(&mut file, &head).map_err(|source| dir.error(source))?;
         history
             .undo(&from, |row| plan_file::write_line(&mut file, &row))
-            .map_err(refused)?;
+            .map_err(RunError::Unreadable)?;
         file.flush().map_err(|source| dir.error(source))?;
         let organization = undone.organization.clone();
         of_plan("undo", &name, dir, &undone.base_url, organization, settings)

@@ -9,35 +9,36 @@ use jiff::SignedDuration;
 
 use super::{Config, Faults, Population, RateLimit, RateLimitKind, RetryAfter, SandboxError};
 
-/// What the sandbox is like, and what goes wrong in it.
+/// The flags of the sandbox: its organization, its limits and its faults.
 #[derive(Args, Clone, Debug)]
 pub struct SandboxArgs {
-    /// The port on 127.0.0.1 to listen at; 0 takes any free one
+    /// The port on 127.0.0.1; 0 selects a free one
     #[arg(long, value_name = "PORT", default_value_t = 8081)]
     pub port: u16,
 
-    /// Make an organization of so many members
+    /// Generate an organization of N members
     #[arg(long, value_name = "N", conflicts_with = "members_csv")]
     pub members: Option<usize>,
 
-    /// Take the members from a CSV: Email, First Name, Last Name, Member Type, isArchived,
-    /// isInactive, userKind, Member ID, of which only Email is needed
+    /// Read the members from a CSV; only the column Email is needed
+    ///
+    /// Its columns are Email, First Name, Last Name, Member Type, isArchived, isInactive, userKind and Member ID.
     #[arg(long = "csv", id = "members_csv", value_name = "FILE")]
     pub csv: Option<PathBuf>,
 
-    /// How long every answer takes, such as 50ms
+    /// The latency of every answer, such as 50ms
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
     pub latency: Duration,
 
-    /// Up to how much longer it may take
+    /// The largest random addition to the latency
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
     pub latency_jitter: Duration,
 
-    /// Answer 429 above so many requests a second
+    /// Answer 429 above N requests a second
     #[arg(long, value_name = "N", value_parser = rate)]
     pub rate_limit: Option<f64>,
 
-    /// How many requests may come at once before the rate limit tells [default: one second's]
+    /// The burst that the rate limit allows [default: one second's requests]
     #[arg(long, value_name = "N", value_parser = rate, requires = "rate_limit")]
     pub burst: Option<f64>,
 
@@ -51,55 +52,55 @@ pub struct SandboxArgs {
     )]
     pub window: Option<Duration>,
 
-    /// What the rate limit's 429 says in Retry-After
+    /// The Retry-After header of a 429
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub retry_after: RetryAfterArg,
 
-    /// Answer 429 to more than so many requests at once
+    /// Answer 429 to more than N requests in flight
     #[arg(long, value_name = "N")]
     pub max_concurrent: Option<usize>,
 
-    /// Probability of a 503 that changes nothing
+    /// The probability of a 503 before the update is applied
     #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
     pub fail_before: f64,
 
-    /// Probability of a 503 after the change was made
+    /// The probability of a 503 after the update was applied
     #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
     pub fail_after: f64,
 
-    /// Probability of never answering
+    /// The probability of no answer
     #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
     pub hang: f64,
 
-    /// Probability of closing the connection before the change is made
+    /// The probability of a closed connection before the update is applied
     #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
     pub close_before: f64,
 
-    /// Probability of closing the connection after the change was made
+    /// The probability of a closed connection after the update was applied
     #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
     pub close_after: f64,
 
-    /// Probability of a 502 with an HTML page
+    /// The probability of a 502 with an HTML page
     #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
     pub html: f64,
 
-    /// Probability of a 200 whose body isn't JSON, after the change was made
+    /// The probability of a 200 that is not JSON, after the update was applied
     #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
     pub garbage: f64,
 
-    /// Probability of a body cut in the middle, after the change was made
+    /// The probability of a body that is cut off, after the update was applied
     #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
     pub truncate: f64,
 
-    /// The same seed and the same requests give the same faults
+    /// The seed of the faults: the same seed and requests give the same faults
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
 
-    /// How long a token is good
+    /// The lifetime of a token
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1h")]
     pub token_lifetime: Duration,
 
-    /// Accept only these credentials; without it, any will do
+    /// Accept only these credentials, ID:SECRET; otherwise any
     #[arg(long, value_name = "ID:SECRET")]
     pub require_credentials: Option<String>,
 }

@@ -74,7 +74,7 @@ pub(crate) enum HostError {
     #[error("--base-url \"{0}\" is no URL: write it as https://host")]
     NotUrl(String),
     #[error(
-        "--base-url \"{0}\" would send the credentials unencrypted: use https, or --allow-http if that is really meant"
+        "--base-url \"{0}\" would send the credentials unencrypted: use https, or --allow-http if that is intended"
     )]
     PlainHttp(String),
     #[error(

@@ -77,7 +77,7 @@ impl Lock {
                 let mut holder = String::new();
                 let _ = file.read_to_string(&mut holder);
                 let holder = if holder.trim().is_empty() {
-                    "it has just begun"
+                    "it has just started"
                 } else {
                     holder.trim()
                 };

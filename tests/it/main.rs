@@ -15,6 +15,7 @@
 )]
 
 mod api; // HTTP behaviour: statuses, retries, pauses, rate limits, tokens.
+mod counts; // The counts before a run, the preview and the run agree.
 mod dry_run; // Previews, saved plans, and applying them.
 mod exit_codes; // One test for each exit code.
 mod garbage; // Servers that answer with malformed data.
