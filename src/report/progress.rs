@@ -52,9 +52,10 @@ impl ProgressDisplay {
                 Some(total),
                 ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND),
             );
+            // `wide_msg` is cut at the terminal's width, so that the bar stays on one line.
             // The template is a constant. If it were wrong, the default style would do.
             if let Ok(style) =
-                ProgressStyle::with_template("{bar:24.green/dim} {percent:>3}% {msg}")
+                ProgressStyle::with_template("{bar:16.green/dim} {percent:>3}% {wide_msg}")
             {
                 bar.set_style(style.progress_chars("━━─"));
             }

@@ -202,7 +202,7 @@ impl Preparation<'_> {
     async fn is_agreed(&self, counts: &Counts) -> bool {
         let head = &self.run.head;
         let question = format!(
-            "{} in {}: {}; at {} (organization {}).\nGo on? [y/N]",
+            "{} in {}: {}.\nAt {} (organization {}).\nGo on? [y/N]",
             count(self.preflight.rows.into(), "row"),
             Plain(&head.input),
             preview_counts(

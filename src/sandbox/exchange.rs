@@ -21,7 +21,7 @@ use serde::Serialize;
 use super::Endpoint;
 use super::app::{App, Traffic};
 use super::faults::{FaultEffect, FaultPlan, Stage};
-use super::patch::Refusal;
+use super::refusal::Refusal;
 use super::stats::Ticket;
 
 const JSON: &str = "application/json; charset=utf-8";

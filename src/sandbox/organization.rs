@@ -6,8 +6,9 @@ use std::io::Write;
 
 use jiff::Timestamp;
 
-use super::patch::{Patch, Picture, Refusal};
+use super::member::Patch;
 use super::population::{self, assigned_folder, assigned_id, made_at};
+use super::refusal::Refusal;
 use super::{Config, Member, SandboxError};
 
 /// A member as the API returns it.
@@ -131,23 +132,7 @@ impl Organization {
         }
         let entry = self.get(position).ok_or(Refusal::UnknownMember)?;
         let mut member = entry.member.clone();
-        let set = |field: &mut String, value: Option<&str>| {
-            if let Some(value) = value {
-                value.clone_into(field);
-            }
-        };
-        set(&mut member.email, patch.email);
-        set(&mut member.first_name, patch.first_name);
-        set(&mut member.last_name, patch.last_name);
-        set(&mut member.member_type, member_type.as_deref());
-        set(&mut member.user_kind, patch.user_kind);
-        match patch.picture {
-            Some(Picture::At(url)) => member.profile_img_url = Some(url.to_owned()),
-            Some(Picture::Gone) => member.profile_img_url = None,
-            None => {}
-        }
-        member.is_archived = patch.is_archived.unwrap_or(member.is_archived);
-        member.is_inactive = patch.is_inactive.unwrap_or(member.is_inactive);
+        patch.apply(&mut member, member_type.as_deref());
         self.put(position, member, now);
         Ok(position)
     }

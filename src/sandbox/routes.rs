@@ -18,9 +18,10 @@ use serde_json::{Map, Value};
 
 use super::app::App;
 use super::exchange::{Answer, Call, exchange};
-use super::organization::{Entry, ListFilter, Organization};
-use super::patch::{Patch, Refusal};
+use super::member::{MemberJson, Patch};
+use super::organization::{ListFilter, Organization};
 use super::population::scramble;
+use super::refusal::Refusal;
 use super::{ACCOUNT_TYPES, Endpoint};
 
 /// The number of members on a page if the request doesn't say.
@@ -114,64 +115,6 @@ async fn whoami(State(app): State<Arc<App>>, call: Call) -> Response {
         Ok(Answer::json(StatusCode::OK, &body))
     };
     exchange(&app, Endpoint::Whoami, None, call, tell).await
-}
-
-/// A member in the API's JSON format.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct MemberJson<'a> {
-    organization_id: &'a str,
-    member_id: &'a str,
-    member_type: &'a str,
-    first_name: &'a str,
-    last_name: &'a str,
-    email: &'a str,
-    profile_img_url: Option<&'a str>,
-    created_by: &'a str,
-    updated_by: &'a str,
-    #[serde(serialize_with = "moment")]
-    created_at: Timestamp,
-    #[serde(serialize_with = "moment")]
-    updated_at: Timestamp,
-    home_folder_id: &'a str,
-    user_kind: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    is_archived: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    is_inactive: Option<bool>,
-}
-
-impl<'a> MemberJson<'a> {
-    fn new(app: &'a App, entry: &'a Entry) -> Self {
-        let Entry {
-            member,
-            created_at,
-            updated_at,
-        } = entry;
-        let shown = |flag: bool| (flag || !app.config.omit_false).then_some(flag);
-        Self {
-            organization_id: &app.config.organization_id,
-            member_id: &member.member_id,
-            member_type: &member.member_type,
-            first_name: &member.first_name,
-            last_name: &member.last_name,
-            email: &member.email,
-            profile_img_url: member.profile_img_url.as_deref(),
-            created_by: app.own_member_id(),
-            updated_by: app.own_member_id(),
-            created_at: *created_at,
-            updated_at: *updated_at,
-            home_folder_id: &member.home_folder_id,
-            user_kind: &member.user_kind,
-            is_archived: shown(member.is_archived),
-            is_inactive: shown(member.is_inactive),
-        }
-    }
-}
-
-/// Serializes a time with milliseconds, as the API does.
-fn moment<S: serde::Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(&format_args!("{time:.3}"))
 }
 
 #[derive(Serialize)]

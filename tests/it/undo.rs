@@ -162,6 +162,33 @@ fn undo_ignores_a_percentage_in_max_changes() {
     bench.run(&redo).exits(2).says("members would be changed");
 }
 
+/// A question that was answered once must be asked again for another run, and a secret must not be shown.
+#[test]
+fn suggested_commands_repeat_settings_but_not_yes_or_secrets() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    bench.write("c.toml", "canary = 1\n[profile.p]\n");
+    let csv = "Email,First Name\nuser1@x.org,A\nnobody@x.org,B\n";
+    let flags = [
+        "-y",
+        "--client-secret",
+        crate::harness::SECRET,
+        "--max-failures=50%",
+        "--config",
+        "c.toml",
+        "--profile",
+        "p",
+    ];
+    let ran = bench.update(&api, csv, &flags).exits(1);
+    let url = api.sandbox.url();
+    let next = format!(
+        "sigma-bulk update run/failed.csv --base-url {url} --rate 0 --retries 1 --max-failures 50% --config c.toml --profile p\n"
+    );
+    assert!(ran.stdout.contains(&next), "{}", ran.stdout);
+    let dry = [&flags[..], &["-n", "--run-dir", "dry"]].concat();
+    let ran = bench.update(&api, csv, &dry).exits(1);
+    assert!(!ran.stdout.contains("-y"), "{}", ran.stdout);
+}
+
 /// `SIGMA_BULK_RUN_DIR` would otherwise point the suggested command at the directory of the finished run.
 #[test]
 fn suggested_commands_name_their_own_run_directory() {

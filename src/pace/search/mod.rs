@@ -42,7 +42,7 @@
 //!
 //! # The requests in flight
 //!
-//! Two other calculators own their number: `concurrency` limits the queue that they cause, and
+//! Two other calculators own their number: `latency_limit` limits the queue that they cause, and
 //! `inflight_limit` handles an API that refuses for the number itself.
 //!
 //! [RFC 9438]: https://www.rfc-editor.org/rfc/rfc9438
