@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sigma_bulk::parts::{
-    Decision, Directory, Field, Found, KeyKind, KeyTable, Member, Row, RowRequest, Rows, Rules,
-    Search, SearchOptions, Table, Value, Values, decide, preflight,
+    Decision, Directory, Field, Found, KeyKind, KeyTable, Member, Others, Row, RowRequest, Rows,
+    Rules, Search, SearchOptions, Table, TableOptions, Value, Values, decide, preflight,
 };
 
 const ROWS: u32 = 10_000;
@@ -45,7 +45,8 @@ fn member(n: u32) -> Member {
 
 fn parsing(criterion: &mut Criterion) {
     let file = csv();
-    let open = || Table::open("bench", file.path(), None, None).expect("a table");
+    let options = TableOptions::default();
+    let open = || Table::open("bench", file.path(), &options).expect("a table");
     let mut group = criterion.benchmark_group("parsing");
     group.throughput(Throughput::Elements(ROWS.into()));
     group.bench_function("rows", |bench| {
@@ -114,11 +115,11 @@ fn deciding(criterion: &mut Criterion) {
         request: RowRequest::Desired(desired),
         trimmed: 0,
     };
-    let rules = Rules::default();
+    let (rules, others) = (Rules::default(), Others::default());
     criterion.bench_function("decide", |bench| {
         bench.iter(|| {
             let found = Found::One(black_box(&member).clone());
-            match decide(black_box(&row), found, None, &rules, false) {
+            match decide(black_box(&row), found, &others, &rules, false) {
                 Decision::Send { changes, .. } => changes.len(),
                 Decision::Skip(_) => 0,
             }

@@ -78,11 +78,11 @@ pub use run::main;
 /// The parts that `benches/parts.rs` measures. They are no stable interface.
 #[doc(hidden)]
 pub mod parts {
-    pub use crate::decide::row::{Decision, row as decide};
+    pub use crate::decide::row::{Decision, Others, Owner, row as decide};
     pub use crate::decide::rules::Rules;
     pub use crate::input::keys::KeyTable;
     pub use crate::input::preflight::preflight;
-    pub use crate::input::table::Table;
+    pub use crate::input::table::{Table, TableOptions};
     pub use crate::input::{Row, RowRequest, Rows};
     pub use crate::members::directory::{Directory, KeyKind};
     pub use crate::model::field::Field;

@@ -10,5 +10,5 @@ pub(crate) mod rules;
 pub(crate) mod verdict;
 
 pub(crate) use counts::Counts;
-pub(crate) use row::{Decision, before_lookup, confirm_prior, merge_prior, row};
+pub(crate) use row::{Decision, Others, Owner, before_lookup, confirm_prior, merge_prior, row};
 pub(crate) use rules::Rules;

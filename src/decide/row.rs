@@ -9,7 +9,8 @@
 //!      row ─┬─ no member fits ───────────────────────────► not_found
 //!           ├─ several members fit equally ──────────────► invalid
 //!           ├─ a plan's member holds other values now ───► conflict
-//!           ├─ no new owner, or several, fit ────────────► invalid
+//!           ├─ the new owner is not one active member ───► invalid
+//!           ├─ a value is damaged, or the email is taken ► invalid
 //!           ├─ a rule forbids these changes ─────────────► invalid
 //!           ├─ nothing differs ──────────────────────────► unchanged
 //!           └─ else ─────────────────────────────────────► Send (a dry run: would_update)
@@ -21,7 +22,9 @@ use std::sync::Arc;
 use super::Rules;
 use crate::event::Intent;
 use crate::input::{Row, RowRequest};
-use crate::model::{Change, Field, Found, Member, Outcome, RowOutcome, Value, Values};
+use crate::model::{
+    Change, Field, Found, Member, Outcome, RowOutcome, Value, Values, is_decoded_wrongly, quoted,
+};
 
 /// What to do with a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +44,24 @@ pub enum Decision {
     },
 }
 
+/// The other members that a row concerns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    /// The new owner that the row names; `None` if it names none.
+    pub owner: Option<Owner>,
+    /// The members that have the row's new email and keep it; `None` if it has none, or if they were not looked up.
+    pub new_email: Option<Found>,
+}
+
+/// The members that fit a new owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The members.
+    pub found: Found,
+    /// Whether a row of the file archives the member.
+    pub is_archived_by_file: bool,
+}
+
 /// Returns the outcome of a row that ends without a look-up, or `None` if its member must be looked up.
 pub(crate) fn before_lookup(row: &Row, rules: &Rules) -> Option<RowOutcome> {
     if let Some(problem) = rules.row_problem(row) {
@@ -56,13 +77,13 @@ pub(crate) fn before_lookup(row: &Row, rules: &Rules) -> Option<RowOutcome> {
 
 /// Decides what to do with a row.
 ///
-/// `found` says which members fit the row's email or id. `owner` says the same for the new owner, and is `None` if
-/// the row names none by email. With `send_unchanged`, values that the member has already are sent as well.
+/// `found` says which members fit the row's email or id, and `others` says the same for the other members that the row
+/// concerns. With `send_unchanged`, values that the member has already are sent as well.
 #[must_use]
 pub fn row(
     row: &Row,
     found: Found,
-    owner: Option<&Found>,
+    others: &Others,
     rules: &Rules,
     send_unchanged: bool,
 ) -> Decision {
@@ -71,7 +92,7 @@ pub fn row(
         Found::One(member) => member,
         Found::Nobody => {
             let message = match &row.request {
-                RowRequest::Desired(_) => "no member has this email".to_owned(),
+                RowRequest::Desired(_) => nobody(row, others),
                 RowRequest::Planned { member_id, .. } => {
                     format!("the member {member_id} no longer exists")
                 }
@@ -91,7 +112,7 @@ pub fn row(
             ..skip(outcome, message)
         })
     };
-    let changes = match changes(row, &member, owner, rules, send_unchanged) {
+    let changes = match changes(row, &member, others, rules, send_unchanged) {
         Ok(changes) => changes,
         Err(problem) => return of_member(problem.outcome, Some(problem.message)),
     };
@@ -110,13 +131,13 @@ pub(crate) fn confirm_prior(
     row: &Row,
     prior: &Intent,
     member: &Member,
-    owner: Option<&Found>,
+    others: &Others,
     rules: &Rules,
 ) -> Option<RowOutcome> {
     if !prior.changes.iter().any(Change::is_visible) || !member.matches(&prior.changes) {
         return None;
     }
-    let left = changes(row, member, owner, rules, false).ok()?;
+    let left = changes(row, member, others, rules, false).ok()?;
     if left.iter().any(Change::is_visible) {
         return None;
     }
@@ -153,7 +174,7 @@ struct Problem {
 fn changes(
     row: &Row,
     member: &Member,
-    owner: Option<&Found>,
+    others: &Others,
     rules: &Rules,
     send_unchanged: bool,
 ) -> Result<Vec<Change>, Problem> {
@@ -167,19 +188,13 @@ fn changes(
         }
     };
     let mut desired = Cow::Borrowed(desired);
-    if let (Some(email), Some(owner)) = (row.owner_email(), owner) {
-        match owner {
-            Found::One(owner) => {
-                let id = Value::Text(owner.id.clone());
-                desired.to_mut().set(Field::NewOwner, Some(id));
-            }
-            found => {
-                return Err(Problem {
-                    outcome: Outcome::Invalid,
-                    message: owner_problem(email, found).into(),
-                });
-            }
-        }
+    let invalid = |message: String| Problem {
+        outcome: Outcome::Invalid,
+        message: message.into(),
+    };
+    if let (Some(name), Some(owner)) = (row.owner(), &others.owner) {
+        let id = owner_id(name, owner, member).map_err(invalid)?;
+        desired.to_mut().set(Field::NewOwner, Some(Value::Text(id)));
     }
     if let Some(listed) = desired
         .text(Field::MemberType)
@@ -188,15 +203,79 @@ fn changes(
         let listed = Value::text(listed);
         desired.to_mut().set(Field::MemberType, Some(listed));
     }
-    Ok(diff(member, &desired, send_unchanged))
+    let changes = diff(member, &desired, send_unchanged);
+    for change in &changes {
+        check_change(change, member, others).map_err(invalid)?;
+    }
+    Ok(changes)
 }
 
-fn owner_problem(email: &str, found: &Found) -> String {
-    match found {
-        Found::Ambiguous(members) => format!(
-            "newOwner: {members} members fit the email {email} equally: write the member's id instead"
+/// Checks a change against what is known of the member and of others.
+///
+/// # Errors
+/// If the value is damaged, or the email is taken.
+fn check_change(change: &Change, member: &Member, others: &Others) -> Result<(), String> {
+    if let (Some(Value::Text(before)), Value::Text(after)) = (&change.before, &change.after)
+        && is_decoded_wrongly(after, before)
+    {
+        return Err(format!(
+            "{} is {}, which is the present value {} read with the wrong encoding: save the file as \"CSV UTF-8\"",
+            change.field.column(),
+            quoted(after),
+            quoted(before)
+        ));
+    }
+    let is_taken = match &others.new_email {
+        Some(Found::One(holder)) => holder.id != member.id,
+        Some(Found::Ambiguous(_)) => true,
+        Some(Found::Nobody) | None => false,
+    };
+    if change.field == Field::Email && is_taken {
+        return Err(format!(
+            "New Email {} belongs to another member, who keeps it",
+            quoted(&change.after.to_string())
+        ));
+    }
+    Ok(())
+}
+
+/// Returns the message for a row whose email nobody has. The rename may have been done before.
+fn nobody(row: &Row, others: &Others) -> String {
+    match (&others.new_email, row.value(Field::Email)) {
+        (Some(Found::One(_)), Some(new_email)) => format!(
+            "no member has this email, but a member has {new_email}: it seems to have this email already"
         ),
-        _ => format!("newOwner: no member has the email {email}"),
+        _ => "no member has this email".to_owned(),
+    }
+}
+
+/// Returns the id of the new owner that a row names.
+///
+/// # Errors
+/// If it is not exactly one active member other than the row's own, or if the file archives it too.
+fn owner_id(name: &str, owner: &Owner, member: &Member) -> Result<Box<str>, String> {
+    let shown = quoted(name);
+    let kind = if name.contains('@') { "email" } else { "id" };
+    match &owner.found {
+        Found::Nobody => Err(format!("newOwner: no member has the {kind} {shown}")),
+        Found::Ambiguous(members) => Err(format!(
+            "newOwner: {members} members fit the email {shown} equally: write the member's id instead"
+        )),
+        Found::One(found) if found.id == member.id => {
+            Err("newOwner is the member itself: name another one".to_owned())
+        }
+        Found::One(found)
+            if found.values.is_true(Field::IsArchived)
+                || found.values.is_true(Field::IsInactive) =>
+        {
+            Err(format!(
+                "newOwner {shown} is archived: name a member who is active"
+            ))
+        }
+        Found::One(_) if owner.is_archived_by_file => Err(format!(
+            "newOwner {shown} is archived by another row of this file: name a member who stays active"
+        )),
+        Found::One(found) => Ok(found.id.clone()),
     }
 }
 
@@ -261,7 +340,7 @@ fn planned(member: &Member, changes: &[Change]) -> Result<Vec<Change>, String> {
             left.push(change.clone());
         } else {
             let shown = |value: Option<&Value>| {
-                value.map_or_else(|| "nothing".to_owned(), |v| format!("\"{v}\""))
+                value.map_or_else(|| "nothing".to_owned(), |v| quoted(&v.to_string()))
             };
             return Err(format!(
                 "{} is now {}, not {} as in the plan: nothing was sent",
@@ -337,10 +416,10 @@ mod tests {
         }
     }
 
-    fn decide(row: &Row, found: Found, owner: Option<&Found>, rules: &Rules, all: bool) -> String {
+    fn decide(row: &Row, found: Found, others: &Others, rules: &Rules, all: bool) -> String {
         match before_lookup(row, rules) {
             Some(outcome) => outcome.outcome.to_string(),
-            None => short(&super::row(row, found, owner, rules, all)),
+            None => short(&super::row(row, found, others, rules, all)),
         }
     }
 
@@ -409,33 +488,112 @@ mod tests {
                     expected("invalid"),
                 ),
             ] {
-                let got = [false, true].map(|send| decide(&row, found.clone(), None, &rules, send));
+                let got = [false, true]
+                    .map(|send| decide(&row, found.clone(), &Others::default(), &rules, send));
                 assert_eq!(got, [plain, all], "{values:?} for {found:?}");
             }
         }
     }
 
+    fn named(id: &str, changes: &[(Field, Value)]) -> Found {
+        let mut member = ann();
+        member.id = id.into();
+        for (field, value) in changes {
+            member.values.set(*field, Some(value.clone()));
+        }
+        Found::One(member)
+    }
+
     #[test]
-    fn a_new_owner_must_be_one_member() {
+    fn a_new_owner_must_be_another_active_member() {
         let row = desired(&[
             (Field::IsArchived, Value::Flag(true)),
             (Field::NewOwner, Value::text("bob@x.org")),
         ]);
-        let bob = Member {
-            id: "m2".into(),
-            ..ann()
-        };
-        for (owner, expected) in [
-            (Found::One(bob), "isArchived+newOwnerId"),
-            (Found::Nobody, "invalid"),
-            (Found::Ambiguous(3), "invalid"),
+        let yes = Value::Flag(true);
+        for (found, is_archived_by_file, expected) in [
+            (named("m2", &[]), false, "isArchived+newOwnerId"),
+            (named("m2", &[]), true, "invalid"),
+            (named("m1", &[]), false, "invalid"),
+            (
+                named("m2", &[(Field::IsArchived, yes.clone())]),
+                false,
+                "invalid",
+            ),
+            (named("m2", &[(Field::IsInactive, yes)]), false, "invalid"),
+            (Found::Nobody, false, "invalid"),
+            (Found::Ambiguous(3), false, "invalid"),
         ] {
+            let others = Others {
+                owner: Some(Owner {
+                    found,
+                    is_archived_by_file,
+                }),
+                ..Others::default()
+            };
             let found = Found::One(ann());
-            let decision = super::row(&row, found, Some(&owner), &Rules::default(), false);
-            assert_eq!(short(&decision), expected, "{owner:?}");
+            let decision = super::row(&row, found, &others, &Rules::default(), false);
+            assert_eq!(short(&decision), expected, "{others:?}");
             if let Decision::Send { changes, .. } = decision {
                 assert_eq!(changes[1].after, Value::text("m2"), "the id is sent");
             }
+        }
+    }
+
+    #[test]
+    fn a_taken_email_is_invalid_and_a_done_rename_says_so() {
+        let row = desired(&[(Field::Email, Value::text("new@x.org"))]);
+        for (new_email, found, expected, says) in [
+            (Some(Found::Nobody), Found::One(ann()), "email", ""),
+            (None, Found::One(ann()), "email", ""),
+            (Some(named("m1", &[])), Found::One(ann()), "email", ""),
+            (
+                Some(named("m2", &[])),
+                Found::One(ann()),
+                "invalid",
+                "belongs to another",
+            ),
+            (
+                Some(Found::Ambiguous(2)),
+                Found::One(ann()),
+                "invalid",
+                "belongs to another",
+            ),
+            (
+                Some(named("m1", &[])),
+                Found::Nobody,
+                "not_found",
+                "already",
+            ),
+            (Some(Found::Nobody), Found::Nobody, "not_found", "no member"),
+        ] {
+            let others = Others {
+                new_email,
+                ..Others::default()
+            };
+            let decision = super::row(&row, found, &others, &Rules::default(), false);
+            assert_eq!(short(&decision), expected, "{others:?}");
+            if let Decision::Skip(outcome) = decision {
+                assert!(outcome.message().contains(says), "{}", outcome.message());
+            }
+        }
+    }
+
+    #[test]
+    fn the_present_value_decoded_wrongly_is_invalid() {
+        let mut zoe = ann();
+        zoe.values.set(Field::FirstName, Some(Value::text("Zoë")));
+        for (first, expected) in [
+            ("ZoÃ«", "invalid"),
+            ("Zo?", "invalid"),
+            ("Zoe", "firstName"),
+            ("Zoë", "unchanged"),
+            ("Chloë", "firstName"),
+        ] {
+            let row = desired(&[(Field::FirstName, Value::text(first))]);
+            let found = Found::One(zoe.clone());
+            let decision = super::row(&row, found, &Others::default(), &Rules::default(), false);
+            assert_eq!(short(&decision), expected, "{first}");
         }
     }
 
@@ -447,9 +605,13 @@ mod tests {
             (Field::NewOwner, Value::text("m2")),
             (Field::ArchiveDocuments, Value::Flag(false)),
         ]);
-        let Decision::Send { changes, .. } =
-            super::row(&row, Found::One(archived), None, &Rules::default(), false)
-        else {
+        let Decision::Send { changes, .. } = super::row(
+            &row,
+            Found::One(archived),
+            &Others::default(),
+            &Rules::default(),
+            false,
+        ) else {
             panic!("it is sent")
         };
         assert_eq!(changes.len(), 3, "the archive flag goes with the new owner");
@@ -473,12 +635,16 @@ mod tests {
             (&creator("Explorer"), &typed, "invalid"),
             (&creator("viewer"), &typed, "unchanged"),
         ] {
-            let got = decide(row, Found::One(ann()), None, rules, false);
+            let got = decide(row, Found::One(ann()), &Others::default(), rules, false);
             assert_eq!(got, expected, "{row:?} under {rules:?}");
         }
-        let Decision::Send { changes, .. } =
-            super::row(&creator("CREATOR"), Found::One(ann()), None, &typed, false)
-        else {
+        let Decision::Send { changes, .. } = super::row(
+            &creator("CREATOR"),
+            Found::One(ann()),
+            &Others::default(),
+            &typed,
+            false,
+        ) else {
             panic!("it is sent")
         };
         assert_eq!(changes[0].after, Value::text("Creator"), "as it is listed");
@@ -498,11 +664,23 @@ mod tests {
             ("other@x", email("New@x", "old@x"), "conflict"),
         ] {
             let row = planned_row(vec![change]);
-            let got = decide(&row, Found::One(has(now)), None, &Rules::default(), false);
+            let got = decide(
+                &row,
+                Found::One(has(now)),
+                &Others::default(),
+                &Rules::default(),
+                false,
+            );
             assert_eq!(got, expected, "{now}");
         }
         let gone = planned_row(vec![email("a", "b")]);
-        let got = decide(&gone, Found::Nobody, None, &Rules::default(), false);
+        let got = decide(
+            &gone,
+            Found::Nobody,
+            &Others::default(),
+            &Rules::default(),
+            false,
+        );
         assert_eq!(got, "not_found");
     }
 
@@ -520,7 +698,9 @@ mod tests {
             now
         };
         let rules = Rules::default();
-        let confirm = |row: &Row, member: &Member| confirm_prior(row, &prior, member, None, &rules);
+        let confirm = |row: &Row, member: &Member| {
+            confirm_prior(row, &prior, member, &Others::default(), &rules)
+        };
         let row = desired(&[(Field::FirstName, Value::text("Anna"))]);
         let outcome = confirm(&row, &now("Anna")).expect("it was applied");
         assert_eq!(outcome.outcome, Outcome::Updated);

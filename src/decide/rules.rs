@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::input::Row;
-use crate::model::{Change, Field, Member, Value, fold};
+use crate::model::{Change, Field, Member, Value, did_you_mean, fold, quoted};
 
 const PROTECTED: &str = "this member is protected by the configuration (protected)";
 
@@ -102,9 +102,10 @@ impl Rules {
         }
         let mut names: Vec<&str> = types.values().flatten().map(String::as_str).collect();
         names.sort_unstable();
-        let names = names.join(", ");
+        let near = did_you_mean(name, names.iter().copied());
+        let (name, names) = (quoted(name), names.join(", "));
         Some(
-            format!("Member Type \"{name}\" is not in use in this organization; it has {names}")
+            format!("Member Type {name} is not in use in this organization{near}; it has {names}")
                 .into(),
         )
     }

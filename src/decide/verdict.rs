@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Applied, Change, Member, Outcome, RowOutcome, Value};
+use crate::model::{Applied, Change, Member, Outcome, RowOutcome, Value, quoted};
 
 /// An update that was sent.
 #[derive(Clone, Debug)]
@@ -218,15 +218,14 @@ fn shows_all(member: &Member, changes: &[Change]) -> bool {
 }
 
 fn mismatch(member: &Member, change: &Change) -> String {
+    let shown = (member.values.get(change.field))
+        .map(ToString::to_string)
+        .unwrap_or_default();
     format!(
-        "the API accepted it, but {} is \"{}\" (\"{}\" was sent)",
+        "the API accepted it, but {} is {} ({} was sent)",
         change.field.column(),
-        member
-            .values
-            .get(change.field)
-            .map(ToString::to_string)
-            .unwrap_or_default(),
-        change.after,
+        quoted(&shown),
+        quoted(&change.after.to_string()),
     )
 }
 

@@ -1,105 +1,167 @@
-//! Physical line numbers of CSV records.
+//! The bytes and the physical line of each CSV record.
 //!
-//! The csv reader counts a line when it consumes the line feed. With CRLF it does so at the start of the
-//! *next* record, and it counts blank lines before a record as part of that record. Its own line numbers are
-//! therefore off by one or more. People look up the line in an editor, so this module records the line ends
-//! while the bytes pass through.
+//! The csv reader counts a line when it consumes the line feed. With CRLF it does so at the start of the *next* record,
+//! and it counts blank lines before a record as a part of that record. People look up the line in an editor, so this
+//! reader keeps the bytes until their record is complete, and counts the lines itself.
 
-use std::collections::VecDeque;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use memchr::memchr2_iter;
 
-/// A reader that records where lines end: at an LF, at the LF of a CRLF, and at a lone CR.
+/// The bytes that may be kept before those of earlier records are dropped.
+const KEPT: usize = 256 * 1024;
+
+/// A reader that keeps the bytes of the record that is being read.
 #[derive(Debug)]
-pub(super) struct LineReader<R> {
+pub(super) struct RecordReader<R> {
     inner: R,
-    offset: u64,
+    /// Bytes that were read, from `base` on. Those before `start` belong to earlier records.
+    bytes: Vec<u8>,
+    base: u64,
+    start: usize,
+    /// The number of line ends before `start`.
+    lines: u64,
+    /// Whether the byte before `start` is a carriage return.
     after_cr: bool,
-    /// Offsets of the line ends that were read but that [`LineReader::start_of`] has not passed yet. They
-    /// span at most one buffer of the csv reader.
-    ends: VecDeque<u64>,
-    /// The number of lines that ended before the oldest of `ends`.
-    passed: u64,
 }
 
-impl<R> LineReader<R> {
-    pub(super) const fn inner(&self) -> &R {
-        &self.inner
-    }
+/// A record as it stands in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RawRecord<'r> {
+    /// The bytes, without blank lines before them.
+    pub(super) bytes: &'r [u8],
+    /// The line on which it starts, from 1.
+    pub(super) line: u64,
+}
 
-    pub(super) fn new(inner: R) -> Self {
+impl RawRecord<'_> {
+    /// Returns whether a line end follows the record. Without one, it is the last record, and may be cut off.
+    pub(super) fn is_terminated(&self) -> bool {
+        self.bytes.ends_with(b"\n") || self.bytes.ends_with(b"\r")
+    }
+}
+
+impl<R> RecordReader<R> {
+    pub(super) const fn new(inner: R) -> Self {
         Self {
             inner,
-            offset: 0,
+            bytes: Vec::new(),
+            base: 0,
+            start: 0,
+            lines: 0,
             after_cr: false,
-            ends: VecDeque::new(),
-            passed: 0,
         }
     }
 
-    /// Returns the line, counted from 1, on which the record's own text starts. `end` is the csv reader's
-    /// position after the record. `inside` returns how many lines end inside the record's cells and is called
-    /// only if it matters. Call this method once for each record, in order.
-    pub(super) fn start_of(&mut self, end: u64, inside: impl FnOnce() -> u64) -> u64 {
-        let before = self.passed;
-        let mut last = None;
-        while let Some(offset) = self.ends.front().copied().filter(|offset| *offset < end) {
-            self.ends.pop_front();
-            self.passed += 1;
-            last = Some(offset);
+    /// Returns the record that ends at `end`, the csv reader's position after it. It must be called for each record, in
+    /// order. After a seek the line is not known.
+    pub(super) fn record(&mut self, end: u64) -> RawRecord<'_> {
+        let length = usize::try_from(end.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        let length = length.clamp(self.start, self.bytes.len());
+        let text = self.bytes.get(self.start..length).unwrap_or_default();
+        let blank = text
+            .iter()
+            .take_while(|byte| matches!(byte, b'\n' | b'\r'))
+            .count();
+        let (before, record) = text.split_at(blank);
+        let line = self.lines + line_ends(before, self.after_cr) + 1;
+        self.lines = line - 1 + line_ends(record, before.last() == Some(&b'\r'));
+        if let Some(last) = text.last() {
+            self.after_cr = *last == b'\r';
         }
-        let terminator = u64::from(last.is_some_and(|offset| offset + 1 == end));
-        // Line ends that are neither inside a cell nor the record's terminator are blank lines before the
-        // record.
-        let others = (self.passed - before).saturating_sub(terminator);
-        let blank = if others == 0 {
-            0
-        } else {
-            others.saturating_sub(inside())
-        };
-        before + blank + 1
+        let at = self.start + blank;
+        self.start = length;
+        RawRecord {
+            bytes: self.bytes.get(at..length).unwrap_or_default(),
+            line,
+        }
     }
 }
 
-impl<R: Read> Read for LineReader<R> {
+/// Returns the number of line ends: LF, CRLF, or CR. `after_cr` says that a CR stands before the text, to which an LF at
+/// its start belongs.
+fn line_ends(text: &[u8], after_cr: bool) -> u64 {
+    let mut count = 0;
+    let mut last_cr = after_cr.then_some(0);
+    for at in memchr2_iter(b'\n', b'\r', text) {
+        let is_cr = text.get(at) == Some(&b'\r');
+        // Positions are shifted by one, so that a CR before the text has one too.
+        if is_cr || last_cr != Some(at) {
+            count += 1;
+        }
+        last_cr = is_cr.then_some(at + 1);
+    }
+    count
+}
+
+impl<R: Read> Read for RecordReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        let bytes = buffer.get(..read).unwrap_or_default();
-        if self.after_cr && bytes.first().is_some_and(|first| *first != b'\n') {
-            self.ends.push_back(self.offset - 1);
+        if self.start >= KEPT {
+            self.bytes.drain(..self.start);
+            self.base += self.start as u64;
+            self.start = 0;
         }
-        for at in memchr2_iter(b'\n', b'\r', bytes) {
-            // The next read decides about a CR at the end of this one: it may be the first half of a CRLF.
-            let lone = || bytes.get(at + 1).is_some_and(|next| *next != b'\n');
-            if bytes.get(at) == Some(&b'\n') || lone() {
-                self.ends.push_back(self.offset + at as u64);
-            }
-        }
-        if let Some(last) = bytes.last() {
-            self.after_cr = *last == b'\r';
-        }
-        self.offset += read as u64;
+        self.bytes
+            .extend_from_slice(buffer.get(..read).unwrap_or_default());
         Ok(read)
     }
 }
 
-/// Line counting stops after a seek, because a caller that rereads a row already knows its line.
-impl<R: Seek> Seek for LineReader<R> {
+/// After a seek the lines are not counted any more: whoever reads a row again knows its line.
+impl<R: Seek> Seek for RecordReader<R> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.ends.clear();
-        self.inner.seek(to)
+        self.base = self.inner.seek(to)?;
+        self.bytes.clear();
+        self.start = 0;
+        Ok(self.base)
     }
 }
 
-/// Returns how many lines end inside a cell.
-pub(super) fn ends_inside(cell: &[u8]) -> u64 {
-    let mut count = 0;
-    let mut bytes = cell.iter().peekable();
-    while let Some(byte) = bytes.next() {
-        if *byte == b'\n' || (*byte == b'\r' && bytes.peek() != Some(&&b'\n')) {
-            count += 1;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_ends_of_every_system_are_counted_once() {
+        for (text, after_cr, count) in [
+            ("", false, 0),
+            ("a", false, 0),
+            ("a\nb\n", false, 2),
+            ("a\r\nb\r\n", false, 2),
+            ("a\rb\r", false, 2),
+            ("\r\r\n\n", false, 3),
+            ("\na\n", true, 1),
+            ("\na\n", false, 2),
+            ("\ra", true, 1),
+        ] {
+            assert_eq!(line_ends(text.as_bytes(), after_cr), count, "{text:?}");
         }
     }
-    count
+
+    #[test]
+    fn records_keep_their_bytes_and_lines() {
+        let text = "a,b\r\n\r\n\"c\r\nd\",e\r\nf,g";
+        let mut reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .from_reader(RecordReader::new(text.as_bytes()));
+        let mut record = csv::ByteRecord::new();
+        let mut seen = Vec::new();
+        while reader.read_byte_record(&mut record).expect("readable") {
+            let end = reader.position().byte();
+            let raw = reader.get_mut().record(end);
+            let bytes = String::from_utf8_lossy(raw.bytes).trim_end().to_owned();
+            seen.push((bytes, raw.line, raw.is_terminated()));
+        }
+        let expected = [
+            ("a,b", 1, true),
+            ("\"c\r\nd\",e", 3, true),
+            ("f,g", 5, false),
+        ];
+        assert_eq!(
+            seen,
+            expected.map(|(bytes, line, ended)| (bytes.to_owned(), line, ended))
+        );
+    }
 }

@@ -7,21 +7,26 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::path::Path;
 
-use crate::model::{Change, Field, Value, Values, fold};
+use crate::model::{Change, Field, Value, Values, did_you_mean, fold};
 
-mod header;
+mod cells;
+pub(crate) mod damage;
+pub(crate) mod escape;
+pub(crate) mod header;
 pub(crate) mod keys;
 mod lines;
 pub(crate) mod plan;
 pub(crate) mod preflight;
+mod quotes;
 pub(crate) mod relations;
 pub(crate) mod table;
 pub(crate) mod text;
 
 pub(crate) use keys::{KeyId, KeyTable};
 pub(crate) use preflight::{Preflight, preflight};
-pub(crate) use table::{RowPosition, Table};
+pub(crate) use table::{RowPosition, Table, TableOptions};
 
 /// One row of the input and what it requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,15 +113,22 @@ impl Row {
         hash
     }
 
-    /// Returns the new owner's email, if the owner is given as an email. A member id contains no `@`.
+    /// Returns the email or the id of the member who receives the documents, as the row names it.
     #[must_use]
-    pub fn owner_email(&self) -> Option<&str> {
+    pub fn owner(&self) -> Option<&str> {
         match &self.request {
-            RowRequest::Desired(values) => values
-                .text(Field::NewOwner)
-                .filter(|owner| owner.contains('@')),
+            RowRequest::Desired(values) => values.text(Field::NewOwner),
+            // A plan has the id that was found when it was made.
             RowRequest::Planned { .. } => None,
         }
+    }
+
+    /// Returns whether the row archives its member.
+    #[must_use]
+    pub fn archives(&self) -> bool {
+        Field::ALL
+            .into_iter()
+            .any(|field| field.archives() && self.value(field) == Some(&Value::Flag(true)))
     }
 }
 
@@ -189,6 +201,14 @@ impl Rows {
         }
     }
 
+    /// Returns the number of blank rows that were skipped so far.
+    pub(crate) fn blank_rows(&self) -> u64 {
+        match self {
+            Self::Csv(table) => table.blank_rows(),
+            Self::Plan(_) => 0,
+        }
+    }
+
     /// Returns the fields that a row may change.
     #[must_use]
     pub fn fields(&self) -> Vec<Field> {
@@ -202,40 +222,54 @@ impl Rows {
 /// The input as a whole is invalid, and nothing is sent.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
-    #[error("{input} can't be opened: {source}; check the path and its permissions")]
-    Open { input: String, source: io::Error },
+    #[error("{input} can't be opened: {source}{near}; check the path and its permissions")]
+    Open {
+        input: String,
+        source: io::Error,
+        /// A file beside it that may be meant, as a part of the sentence.
+        near: String,
+    },
     #[error("{input} can't be read: {source}")]
     Read { input: String, source: io::Error },
     #[error("the run directory's copy of the input can't be written: {0}; nothing was sent")]
     Copy(io::Error),
     #[error("{input} can't be used: {what}")]
-    NotText { input: String, what: &'static str },
+    NotText { input: String, what: String },
     #[error("{input} is empty: its first line must name the columns, Email among them")]
     NoHeader { input: String },
-    #[error(
-        "{input}, line 1: there is no column \"Email\" (names are case-sensitive); the columns found are: {header}"
-    )]
-    NoEmail { input: String, header: String },
-    #[error("{input}, line 1: column {number} is called \"{name}\", which is unknown; {hint}")]
-    UnknownColumn {
+    #[error("{input}, line {line}{problems}")]
+    Columns {
         input: String,
+        line: u64,
+        problems: String,
+    },
+    #[error("{wrong}; the header seems to be on line {line}: remove the lines above it")]
+    HeaderBelow { wrong: String, line: u64 },
+    #[error(
+        "{input}, line {line}: column {number} has no name in the header, and here the value {value}; name it, or remove the value"
+    )]
+    NamelessColumn {
+        input: String,
+        line: u64,
         number: usize,
-        name: String,
-        hint: String,
+        value: String,
     },
     #[error(
-        "{input}, line 1: column \"{name}\" occurs twice (columns {first} and {second}); remove one"
+        "{input}, line {line}: {what}, so that the rest of the file can't be trusted; close the quote that opens here, or double it (\"\") if it belongs to the value"
     )]
-    RepeatedColumn {
+    Quotes {
         input: String,
-        name: String,
-        first: usize,
-        second: usize,
+        line: u64,
+        what: &'static str,
     },
     #[error(
         "{input}, line {line}: a quote opens and is never closed, so that the rest of the file is one cell; close it, or double it (\"\") if it belongs to the value"
     )]
     OpenQuote { input: String, line: u64 },
+    #[error(
+        "{input}, line {line}: a cell is longer than 1 MiB, or a row longer than 4 MiB; look for a missing line break or quote"
+    )]
+    TooLong { input: String, line: u64 },
     #[error("{input} has more than 4,294,967,295 rows or members; split it")]
     TooManyRows { input: String },
     #[error("{input}, line {line}: it is not a plan of sigma-bulk, or it is damaged: {what}")]
@@ -248,4 +282,37 @@ pub enum InputError {
         "line {line} of the run directory's copy is not the row that was checked before: the copy was changed while the run went on"
     )]
     Changed { line: u64 },
+}
+
+impl InputError {
+    /// The error of a file that can't be opened.
+    pub(crate) fn open(path: &Path, source: io::Error) -> Self {
+        Self::Open {
+            input: path.display().to_string(),
+            near: match source.kind() {
+                io::ErrorKind::NotFound => file_like(path),
+                _ => String::new(),
+            },
+            source,
+        }
+    }
+}
+
+/// The number of neighbours of a missing file whose names are compared with it.
+const FILES_LOOKED_AT: usize = 10_000;
+
+/// Returns `; did you mean "…"?` with a file of nearly the same name in the same directory, or nothing.
+fn file_like(path: &Path) -> String {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let (Some(wanted), Ok(entries)) = (path.file_name(), std::fs::read_dir(directory)) else {
+        return String::new();
+    };
+    let names: Vec<String> = entries
+        .take(FILES_LOOKED_AT)
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    did_you_mean(&wanted.to_string_lossy(), names.iter().map(String::as_str))
 }

@@ -69,10 +69,7 @@ impl PlanReader {
     /// # Errors
     /// Returns an error if the file can't be read or is not a plan.
     pub fn open(input: &str, path: &Path, limit: Option<u32>) -> Result<Self, InputError> {
-        let file = File::open(path).map_err(|source| InputError::Open {
-            input: path.display().to_string(),
-            source,
-        })?;
+        let file = File::open(path).map_err(|source| InputError::open(path, source))?;
         let mut reader = BufReader::with_capacity(64 * 1024, file);
         let mut buffer = String::new();
         let read = reader

@@ -4,11 +4,14 @@
 //! related to one another, and looks only at those rows. Memory use therefore grows with the number of keys,
 //! not with the number of cells.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
+use super::damage::{Warnings, damage};
 use super::relations::{Claim, Relations};
 use super::{BadRow, Entry, InputError, KeyId, KeyTable, Row, RowRequest, Rows};
 use crate::model::{Field, fold};
+use crate::output::count;
 
 /// The number of invalid rows kept for the message of `--strict`; nobody reads more than this.
 const BAD_ROWS_KEPT: usize = 20;
@@ -18,7 +21,7 @@ const BAD_ROWS_KEPT: usize = 20;
 pub struct Preflight {
     /// The number of rows.
     pub rows: u32,
-    /// The keys of the members and of the new owners.
+    /// The keys of the members, of the new owners, and of the new emails.
     pub keys: KeyTable,
     /// The relations between the rows.
     pub relations: Relations,
@@ -28,7 +31,7 @@ pub struct Preflight {
     pub bad_rows: u32,
     /// The first of the invalid rows.
     pub bad_examples: Vec<BadRow>,
-    /// The number of members to look up: those named by rows, and the new owners.
+    /// The number of members to look up: those named by rows, the new owners, and the holders of new emails.
     pub lookups: usize,
     /// Folded emails that rows name and that the run itself assigns or frees, so that a lookup during the run
     /// could already see a rename. Emails that rows spell in several ways are included.
@@ -38,6 +41,14 @@ pub struct Preflight {
     uses: Uses,
     /// The number of rows that request a new owner or archived documents without archiving the member.
     pub stray_companions: u32,
+    /// The number of rows that archive a member without a new owner and without archiving the documents.
+    pub archived_without_owner: u32,
+    /// The members that rows archive.
+    pub archived: HashSet<KeyId>,
+    /// Cells that look damaged.
+    pub(crate) warnings: Warnings,
+    /// The number of blank rows that were skipped.
+    pub blank_rows: u64,
 }
 
 /// How each key is used, as one byte of bit flags.
@@ -53,6 +64,8 @@ impl Uses {
     const NEW_EMAIL: u8 = 4;
     /// A row spells the key differently from its stored form.
     const OTHER_CASE: u8 = 8;
+    /// The key is looked up.
+    const LOOKED_UP: u8 = Self::MEMBER | Self::OWNER | Self::NEW_EMAIL;
 
     fn add(&mut self, id: KeyId, r#use: u8) -> u8 {
         if self.0.len() <= id.index() {
@@ -67,6 +80,15 @@ impl Uses {
 
     fn of(&self, id: KeyId) -> u8 {
         self.0.get(id.index()).copied().unwrap_or(0)
+    }
+}
+
+/// Returns the key of a new owner, as a row names it: the folded email, or the id as it is.
+pub(crate) fn owner_key(owner: &str) -> Cow<'_, str> {
+    if owner.contains('@') {
+        fold(owner)
+    } else {
+        Cow::Borrowed(owner)
     }
 }
 
@@ -114,23 +136,27 @@ pub fn preflight(
             }
             all.relations.rename(key, old_email, new_email);
         }
-        if let Some(owner) = row.owner_email() {
-            let folded = fold(owner);
-            let name = all.keys.intern(&folded).ok_or_else(too_many)?;
+        if let Some(owner) = row.owner() {
+            let owner_key = owner_key(owner);
+            let name = all.keys.intern(&owner_key).ok_or_else(too_many)?;
             all.uses.add(name, Uses::OWNER);
-            if folded != owner {
+            if owner_key != owner {
                 all.uses.add(name, Uses::OTHER_CASE);
             }
+        }
+        if row.archives() {
+            all.archived.insert(key);
         }
         all.note_values(&row);
     }
     rows.check_rest()?;
+    all.blank_rows = rows.blank_rows();
     drop(wanted_by);
     all.relate(&contested, &mut open)?;
 
     for id in all.keys.ids() {
         let used = all.uses.of(id);
-        if used & (Uses::MEMBER | Uses::OWNER) != 0 {
+        if used & Uses::LOOKED_UP != 0 && (by_email || used & Uses::MEMBER != 0) {
             all.lookups += 1;
             // A member that is looked up by id stays the same whatever its email is.
             if by_email
@@ -151,11 +177,11 @@ pub fn preflight(
 }
 
 impl Preflight {
-    /// Returns the keys of the members and of the new owners.
-    pub fn members(&self) -> impl Iterator<Item = KeyId> {
+    /// Returns the keys that are looked up: those of the members, of the new owners, and of the new emails.
+    pub fn looked_up(&self) -> impl Iterator<Item = KeyId> {
         self.keys
             .ids()
-            .filter(|id| self.uses.of(*id) & (Uses::MEMBER | Uses::OWNER) != 0)
+            .filter(|id| self.uses.of(*id) & Uses::LOOKED_UP != 0)
     }
 
     /// Returns whether a row spells a key differently from its stored form.
@@ -180,6 +206,26 @@ impl Preflight {
         all
     }
 
+    /// Returns what the file makes people think twice about, a line each.
+    #[must_use]
+    pub fn warning_lines(&self) -> Vec<String> {
+        let mut lines = self.warnings.lines();
+        let rows = |number: u32| count(number.into(), "row");
+        if self.archived_without_owner > 0 {
+            lines.push(format!(
+                "{} without newOwner or archiveDocuments, where a member is archived: Sigma does not document whose the documents become",
+                rows(self.archived_without_owner)
+            ));
+        }
+        if self.stray_companions > 0 {
+            lines.push(format!(
+                "{} with newOwner, archiveDocuments or archiveScheduledExports, where no member is archived: Sigma documents them only together",
+                rows(self.stray_companions)
+            ));
+        }
+        lines
+    }
+
     fn bad(&mut self, bad: BadRow) {
         self.bad_rows += 1;
         if self.bad_examples.len() < BAD_ROWS_KEPT {
@@ -195,8 +241,21 @@ impl Preflight {
         let companion = values.text(Field::NewOwner).is_some()
             || values.is_true(Field::ArchiveDocuments)
             || values.is_true(Field::ArchiveScheduledExports);
-        if companion && !values.is_true(Field::IsArchived) && !values.is_true(Field::IsInactive) {
+        if companion && !row.archives() {
             self.stray_companions += 1;
+        }
+        if row.archives()
+            && values.get(Field::NewOwner).is_none()
+            && values.get(Field::ArchiveDocuments).is_none()
+        {
+            self.archived_without_owner += 1;
+        }
+        for (field, value) in values.iter() {
+            if let Some(text) = value.as_text()
+                && let Some(damage) = damage(field, text)
+            {
+                self.warnings.add(damage, field, row.line, text);
+            }
         }
     }
 

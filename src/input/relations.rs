@@ -9,7 +9,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{KeyId, Row};
-use crate::model::{Field, Value};
+use crate::model::{Field, Value, quoted};
 
 /// The maximum number of lines named in one message.
 const LINES_SHOWN: usize = 10;
@@ -25,6 +25,8 @@ pub struct Relations {
     renames: HashMap<KeyId, Rename>,
     /// The number of renames that must come before this member's rows. A missing entry means none.
     depths: HashMap<KeyId, u32>,
+    /// The last email of a chain of renames, by the emails at its start. A missing entry means the next email.
+    ends: HashMap<KeyId, KeyId>,
     /// Rows that spell one email in more than one way. Only a lookup can tell whether they name the same
     /// member.
     pub mixed: Vec<Vec<Claim>>,
@@ -97,6 +99,17 @@ impl Relations {
         self.renames.contains_key(&email)
     }
 
+    /// Returns the email that must be free so that a member can take `email`: `email` itself if no row renames its holder,
+    /// and else the last one of the chain of renames that begins there.
+    #[must_use]
+    pub fn last_of_chain(&self, email: KeyId) -> KeyId {
+        match (self.ends.get(&email), self.renames.get(&email)) {
+            (Some(end), _) => *end,
+            (None, Some(rename)) => rename.new_email,
+            (None, None) => email,
+        }
+    }
+
     /// Returns whether any rename has to wait for another one.
     #[must_use]
     pub fn has_depths(&self) -> bool {
@@ -147,10 +160,14 @@ impl Relations {
         for start in self.renames.keys() {
             let mut way = Vec::new();
             let mut email = *start;
+            let mut end = email;
             // The depth of the member after the last one on the path, if there is one.
             let mut depth = loop {
                 match depths.get(&email) {
-                    Some(Some(depth)) => break Some(*depth),
+                    Some(Some(depth)) => {
+                        end = self.last_of_chain(email);
+                        break Some(*depth);
+                    }
                     Some(None) => {
                         let cycle: Vec<KeyId> = way
                             .iter()
@@ -174,8 +191,16 @@ impl Relations {
                     break None;
                 }
                 email = rename.new_email;
+                end = email;
             };
             for email in way.into_iter().rev() {
+                if self
+                    .renames
+                    .get(&email)
+                    .is_some_and(|rename| rename.new_email != end)
+                {
+                    self.ends.insert(email, end);
+                }
                 let own = depth.map_or(0, |below| below + 1);
                 depths.insert(email, Some(own));
                 depth = Some(own);
@@ -238,8 +263,9 @@ pub(crate) fn contradictions(claims: &[&Claim]) -> Vec<(u32, Box<str>)> {
             found.push((
                 claim.row,
                 format!(
-                    "{} is \"{value}\" here and something else in another row of this member ({lines}): keep one",
+                    "{} is {} here and something else in another row of this member ({lines}): keep one",
                     field.column(),
+                    quoted(&value.to_string()),
                 )
                 .into(),
             ));

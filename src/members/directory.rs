@@ -92,26 +92,32 @@ impl Directory {
     /// started, because rows name members by that one. It differs from the present email if an earlier session of
     /// the run renamed the member.
     pub fn insert(&mut self, keys: &KeyTable, email: &str, member: &Member) -> bool {
-        let key = match self.kind {
+        let by_id = keys.find(&member.id);
+        let by_email = match self.kind {
             KeyKind::Email => keys.find(&fold(email)),
-            KeyKind::Id => keys.find(&member.id),
+            KeyKind::Id => None,
         };
-        let Some(key) = key else { return false };
+        for key in [by_id, by_email].into_iter().flatten() {
+            self.insert_as(keys, key, email, member);
+        }
+        by_id.is_some() || by_email.is_some()
+    }
+
+    fn insert_as(&mut self, keys: &KeyTable, key: KeyId, email: &str, member: &Member) {
         // A listing that moves while it is read may show a member twice.
         if self.candidates(key).any(|at| self.id_at(at) == &*member.id) {
-            return true;
+            return;
         }
         if self.first.len() < keys.len() {
             self.first.resize(keys.len(), None);
         }
         let Some(at) = self.encode(keys.text(key), email, member) else {
-            return false;
+            return;
         };
         match self.first.get_mut(key.index()) {
             Some(first @ None) => *first = Some(at),
             _ => self.more.entry(key).or_default().push(at),
         }
-        true
     }
 
     /// Returns whether a member with this key is known.

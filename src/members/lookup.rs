@@ -12,8 +12,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::strategy::{ListingProgress, LookupMode};
 use super::{Directory, KeyKind};
+use crate::decide::Owner;
 use crate::gateway::{Failure, FailureCause, Gateway, Reply};
-use crate::input::{KeyId, Preflight, Row};
+use crate::input::preflight::owner_key;
+use crate::input::{KeyId, Preflight, Row, RowRequest};
 use crate::model::{Field, Found, Member, fold};
 use crate::sigma::{AttemptError, ListingVersion, MemberFilter, MemberPage, Request};
 
@@ -103,7 +105,7 @@ impl Lookup {
             }
         }
         let keys: Vec<KeyId> = if everybody {
-            self.preflight.members().collect()
+            self.preflight.looked_up().collect()
         } else {
             self.preflight.contested.clone()
         };
@@ -164,14 +166,59 @@ impl Lookup {
         }
     }
 
+    /// Returns the new owner that a row names.
+    ///
+    /// # Errors
+    /// If it must be looked up, and the API refuses or can't be reached.
+    pub(crate) async fn owner(&self, row: &Row) -> Result<Option<Owner>, Failure> {
+        let Some(name) = row.owner() else {
+            return Ok(None);
+        };
+        let found = match self.preflight.keys.find(&owner_key(name)) {
+            Some(key) => Box::pin(self.find(key, name)).await?,
+            None => Found::Nobody,
+        };
+        Ok(Some(self.with_file(found)))
+    }
+
+    /// Returns the new owner that a row names, or `None` if it was not looked up yet.
+    pub(crate) fn cached_owner(&self, name: &str) -> Option<Owner> {
+        let key = self.preflight.keys.find(&owner_key(name))?;
+        Some(self.with_file(self.cached_key(key, name)?))
+    }
+
+    fn with_file(&self, found: Found) -> Owner {
+        let is_archived_by_file = match &found {
+            Found::One(owner) => (self.preflight.keys)
+                .find(&fold(self.first_email(owner)))
+                .is_some_and(|key| self.preflight.archived.contains(&key)),
+            _ => false,
+        };
+        Owner {
+            found,
+            is_archived_by_file,
+        }
+    }
+
+    /// Returns the members that have the new email of a row, if they were looked up and keep it. If rows of the file
+    /// rename them, it returns those that keep the last email of that chain of renames, so that none of them can be done.
+    pub(crate) fn holder_of_new_email(&self, row: &Row) -> Option<Found> {
+        let RowRequest::Desired(values) = &row.request else {
+            return None;
+        };
+        let email = values.text(Field::Email)?;
+        let key = self.preflight.keys.find(&fold(email))?;
+        let last = self.preflight.relations.last_of_chain(key);
+        if last == key {
+            self.cached_key(key, email)
+        } else {
+            self.cached_key(last, self.preflight.keys.text(last))
+        }
+    }
+
     /// Returns the member that a row names, or `None` if it was not looked up yet.
     pub(crate) fn cached(&self, row: &Row) -> Option<Found> {
         self.cached_key(self.preflight.keys.find(&row.key())?, &row.email)
-    }
-
-    /// Returns the member that has an email, or `None` if it was not looked up yet.
-    pub(crate) fn cached_email(&self, email: &str) -> Option<Found> {
-        self.cached_key(self.preflight.keys.find(&fold(email))?, email)
     }
 
     fn cached_key(&self, key: KeyId, spelled: &str) -> Option<Found> {
@@ -236,7 +283,7 @@ impl Lookup {
     /// Fetches the members that an email could name, or the one with an id. Returns `None` if only a listing can tell.
     /// Members whose email differs in case alone are fetched if nobody fits exactly, or if `everybody` is set.
     async fn fetch(&self, key: &str, everybody: bool) -> Result<Option<Vec<Member>>, Failure> {
-        if lock(&self.directory).kind() == KeyKind::Id {
+        if lock(&self.directory).kind() == KeyKind::Id || !key.contains('@') {
             return match self.by_id(key).await {
                 Ok(member) => Ok(Some(vec![member])),
                 Err(failure) if failure.cause.status() == Some(404) => Ok(Some(Vec::new())),

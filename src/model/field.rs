@@ -7,6 +7,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Value;
+use super::text::is_same_text;
 
 /// What a field holds. It decides how a cell is read and how two values compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,18 +94,24 @@ const fn write_only(
 // are only suggested, never accepted.
 fields! {
     /// The first name.
-    FirstName => readable("First Name", "firstName", FieldKind::Text, &["givenname", "forename"]),
+    FirstName => readable(
+        "First Name", "firstName", FieldKind::Text,
+        &["givenname", "forename", "firstname", "fname", "vorname", "prénom", "prenom", "nombre", "nome", "имя"],
+    ),
     /// The last name.
-    LastName => readable("Last Name", "lastName", FieldKind::Text, &["surname", "familyname"]),
+    LastName => readable(
+        "Last Name", "lastName", FieldKind::Text,
+        &["surname", "familyname", "lname", "sn", "nachname", "nom", "apellido", "apellidos", "cognome", "фамилия"],
+    ),
     /// The email with which the member signs in. Its column is `New Email`, because `Email` names the member.
-    Email => readable("New Email", "email", FieldKind::Email, &["updatedemail", "emailnew"]),
+    Email => readable("New Email", "email", FieldKind::Email, &["updatedemail", "emailnew", "newmail", "neueemail"]),
     /// The name of the account type.
     MemberType => readable(
-        "Member Type", "memberType", FieldKind::AccountType, &["role", "type", "accounttype", "newmembertype"],
+        "Member Type", "memberType", FieldKind::AccountType, &["role", "type", "accounttype", "newmembertype", "usertype", "license", "licence", "rolle", "rôle"],
     ),
     /// Whether the member is archived (deactivated).
     IsArchived => readable(
-        "isArchived", "isArchived", FieldKind::Flag, &["archived", "archive", "deactivated"],
+        "isArchived", "isArchived", FieldKind::Flag, &["archived", "archive", "deactivated", "suspended", "disabled"],
     ),
     /// Whether the member is inactive, which is how SCIM archives a member.
     IsInactive => readable("isInactive", "isInactive", FieldKind::Flag, &["inactive"]),
@@ -183,13 +190,17 @@ impl Field {
         }
     }
 
-    /// Returns whether `have`, which the API returned, shows that `want` was applied. It is as strict as
-    /// [`Field::differs`], except that the case of an email does not count.
+    /// Returns whether `have`, which the API returned, shows that `want` was applied. The API may fold the case of an
+    /// email, and normalize text: its Unicode form, its white space, and `null` for a blank.
     #[must_use]
     pub fn matches(self, have: Option<&Value>, want: &Value) -> bool {
-        match (self.kind(), have) {
-            (FieldKind::Email, Some(have)) => have.eq_ignore_case(want),
-            (_, have) => !self.differs(have, want),
+        match (self.kind(), have, want) {
+            (FieldKind::Email, Some(have), want) => have.eq_ignore_case(want),
+            (FieldKind::Text, have, Value::Text(want)) => {
+                let have = have.and_then(Value::as_text).unwrap_or_default();
+                is_same_text(have, want)
+            }
+            (_, have, want) => !self.differs(have, want),
         }
     }
 }
@@ -238,6 +249,8 @@ mod tests {
             (Field::MemberType, "viewer", "Viewer", false, true),
             (Field::UserKind, "GUEST", "guest", false, true),
             (Field::Email, "ann@x.org", "bob@x.org", true, false),
+            (Field::FirstName, "Jos\u{e9}", "Jose\u{301}", true, true),
+            (Field::FirstName, "Zed Z", " Zed  Z", true, true),
         ];
         for (field, have, want, differs, matches) in cases {
             let (have, want) = (Value::text(have), Value::text(want));
@@ -245,5 +258,6 @@ mod tests {
             assert_eq!(field.matches(Some(&have), &want), matches, "{field:?}");
         }
         assert!(Field::FirstName.differs(None, &Value::text("")));
+        assert!(Field::FirstName.matches(None, &Value::text("")));
     }
 }

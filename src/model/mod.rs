@@ -8,11 +8,16 @@ pub(crate) mod email;
 pub(crate) mod field;
 pub(crate) mod member;
 pub(crate) mod outcome;
+pub(crate) mod text;
 pub(crate) mod value;
 
 pub(crate) use change::Change;
-pub(crate) use email::{MAX_EMAIL, is_email};
+pub(crate) use email::{address_in, is_email};
 pub(crate) use field::{Field, FieldKind};
 pub(crate) use member::{Found, Member};
 pub(crate) use outcome::{Applied, Effect, Outcome, RowOutcome};
-pub(crate) use value::{Value, Values, fold};
+pub(crate) use text::{
+    bare, did_you_mean, fold, is_decoded_wrongly, is_invisible, looks_decoded_wrongly, nearest,
+    quoted,
+};
+pub(crate) use value::{Value, Values};

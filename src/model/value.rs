@@ -1,12 +1,11 @@
-//! The values of fields, and how text is folded for comparison.
+//! The values of fields.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Field;
+use super::{Field, fold};
 
 /// The value of a field. In the journal and in plans it is a JSON boolean or a JSON string.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -77,19 +76,6 @@ impl<'de> Deserialize<'de> for Value {
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-/// Returns the form in which emails and account types are compared without regard to case.
-pub(crate) fn fold(text: &str) -> Cow<'_, str> {
-    // Most emails are lower case already, and need no copy.
-    if text
-        .bytes()
-        .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
-    {
-        Cow::Borrowed(text)
-    } else {
-        Cow::Owned(text.to_lowercase())
     }
 }
 

@@ -9,7 +9,7 @@ use super::canary::{Canary, CanaryGuard, Clearance};
 use super::limits::FailureLimits;
 use super::{Events, RowTask};
 use crate::decide::verdict::{self, SentUpdate, UpdateAnswer, Verdict};
-use crate::decide::{self, Decision, Rules};
+use crate::decide::{self, Decision, Others, Rules};
 use crate::event::{ContentHash, Event, Intent};
 use crate::gateway::{Failure, FailureCause, Gateway, Reply};
 use crate::input::Row;
@@ -103,21 +103,23 @@ impl Worker {
                 Err(failure) => return self.lookup_failed(row, &failure),
             },
         };
-        let owner = match row.owner_email() {
-            Some(email) if matches!(found, Found::One(_)) => match self.lookup.email(email).await {
-                Ok(owner) => Some(owner),
-                Err(failure) => return self.lookup_failed(row, &failure),
-            },
-            _ => None,
+        let mut others = Others {
+            owner: None,
+            new_email: self.lookup.holder_of_new_email(row),
         };
+        if matches!(found, Found::One(_)) {
+            match self.lookup.owner(row).await {
+                Ok(owner) => others.owner = owner,
+                Err(failure) => return self.lookup_failed(row, &failure),
+            }
+        }
         if let (Some(prior), Found::One(member)) = (&task.prior, &found)
-            && let Some(outcome) =
-                decide::confirm_prior(row, prior, member, owner.as_ref(), &self.rules)
+            && let Some(outcome) = decide::confirm_prior(row, prior, member, &others, &self.rules)
         {
             return RowEnd::Outcome(outcome);
         }
         let send_unchanged = self.options.send_unchanged;
-        match decide::row(row, found, owner.as_ref(), &self.rules, send_unchanged) {
+        match decide::row(row, found, &others, &self.rules, send_unchanged) {
             Decision::Skip(outcome) => RowEnd::Outcome(outcome),
             Decision::Send { member, changes } if self.options.dry_run => {
                 let outcome = RowOutcome {

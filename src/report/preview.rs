@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::model::{Change, Value};
+use crate::model::{Change, Value, quoted};
 use crate::output::{Plain, Style, count};
 
 /// The number of rows that are shown.
@@ -70,7 +70,7 @@ impl Preview {
                 .unwrap_or(0);
             for change in shown() {
                 let value = |value: &Value| match value {
-                    Value::Text(text) => format!("\"{}\"", Plain(text)),
+                    Value::Text(text) => quoted(text),
                     Value::Flag(flag) => flag.to_string(),
                 };
                 let column = change.field.column();

@@ -9,13 +9,17 @@ use std::collections::HashMap;
 use std::io;
 
 use super::totals::Totals;
+use crate::input::escape::{escaped, unescaped};
 use crate::input::{Entry, Rows};
-use crate::model::{Change, Field, Value, fold};
+use crate::model::{Change, Effect, Field, Value, fold};
 use crate::store::history::{HistoryError, Rename, Renames, RowHistory};
+use crate::store::journal::Head;
 use crate::store::{RunDir, RunHistory};
 
 /// What follows a row with too few cells in failed.csv, so that the row is still invalid when the file is read.
 const SHORT_ROW: &str = "(too few cells: insert the missing cells, and delete this one)";
+/// What follows a row with wrong quotes in failed.csv, so that values that may be others than meant are not sent.
+const WRONG_QUOTES: &str = "(wrong quotes: look at the cells, correct them, and delete this one)";
 
 /// Writes results.csv, failed.csv and undo.csv, and returns the counts.
 ///
@@ -40,10 +44,12 @@ fn write_rows(
     undo: impl io::Write,
 ) -> Result<Totals, HistoryError> {
     let failing = |error: csv::Error| HistoryError::Dir(dir.error(error.into()));
+    let writing = |error: io::Error| HistoryError::Dir(dir.error(error));
     let mut totals = Totals::new(history);
     let mut rows = history.rows(dir)?;
     let fields = rows.fields();
-    let mut results = csv::Writer::from_writer(results);
+    let format = Format::of(history.head());
+    let mut results = format.writer(results).map_err(writing)?;
     results
         .write_record([
             "Row",
@@ -57,10 +63,10 @@ fn write_rows(
             "Message",
         ])
         .map_err(failing)?;
-    let mut failed = csv::WriterBuilder::new().flexible(true).from_writer(failed);
-    failed
-        .write_record(failed_header(&rows, &fields))
-        .map_err(failing)?;
+    let mut failed = format.writer(failed).map_err(writing)?;
+    let header = failed_header(&rows, &fields);
+    write_cells(&mut failed, header.iter().map(String::as_str)).map_err(failing)?;
+    let undo = format.writer(undo).map_err(writing)?;
     let mut undo = UndoWriter::new(undo, &fields).map_err(failing)?;
     let renames = history.renames()?;
     // Most runs have few rows that fail, or none.
@@ -76,36 +82,84 @@ fn write_rows(
         let member = outcome.member_id.as_deref();
         changes.clear();
         Change::describe_all(&outcome.changes, &mut changes);
-        results
-            .serialize((
-                position.number,
-                line,
-                email,
-                member,
-                outcome.outcome.name(),
-                outcome.status,
-                outcome.attempts,
-                &changes,
-                outcome.message(),
-            ))
-            .map_err(failing)?;
+        let number = position.number.to_string();
+        let (line_text, attempts) = (line.to_string(), outcome.attempts.to_string());
+        let status = outcome
+            .status
+            .map_or_else(String::new, |status| status.to_string());
+        let cells = [
+            &number,
+            &line_text,
+            &**email,
+            member.unwrap_or_default(),
+            outcome.outcome.name(),
+            &status,
+            &attempts,
+            &changes,
+            outcome.message(),
+        ];
+        write_cells(&mut results, cells).map_err(failing)?;
         if !outcome.outcome.is_success() {
             let moved = moved.email_now(position.number, member, email);
             let (original, beyond) = original_cells(&rows, &entry, &fields, moved);
             let added = [outcome.outcome.name(), outcome.message()];
             let cells = original.iter().map(String::as_str).chain(added);
-            failed
-                .write_record(cells.chain(beyond.iter().map(String::as_str)))
+            write_cells(&mut failed, cells.chain(beyond.iter().map(String::as_str)))
                 .map_err(failing)?;
         }
-        let now = member.and_then(|member| renames.email_now(member));
-        undo.write(&row, now.unwrap_or(email)).map_err(failing)?;
+        let rename = member.and_then(|member| renames.of(member));
+        match rename {
+            // Whether the member has the old email or the new one is not known.
+            Some(rename) if rename.effect == Effect::Possible && row.is_touched => {
+                totals.not_in_undo += 1;
+            }
+            _ => {
+                let now = member.and_then(|member| renames.email_now(member));
+                undo.write(&row, now.unwrap_or(email)).map_err(failing)?;
+            }
+        }
         totals.count(line, email, outcome);
     }
     for flushed in [results.flush(), failed.flush(), undo.writer.flush()] {
         flushed.map_err(|source| dir.error(source))?;
     }
     Ok(totals)
+}
+
+/// How the CSV files of a run are written: as its input was.
+struct Format {
+    delimiter: u8,
+    byte_order_mark: bool,
+}
+
+impl Format {
+    fn of(head: &Head) -> Self {
+        Self {
+            delimiter: u8::try_from(head.delimiter).unwrap_or(b','),
+            byte_order_mark: head.byte_order_mark,
+        }
+    }
+
+    fn writer<W: io::Write>(&self, mut file: W) -> io::Result<csv::Writer<W>> {
+        if self.byte_order_mark {
+            file.write_all("\u{FEFF}".as_bytes())?;
+        }
+        Ok(csv::WriterBuilder::new()
+            .delimiter(self.delimiter)
+            .flexible(true)
+            .from_writer(file))
+    }
+}
+
+/// Writes a record whose cells no spreadsheet runs as a formula.
+fn write_cells<'c, W: io::Write>(
+    writer: &mut csv::Writer<W>,
+    cells: impl IntoIterator<Item = &'c str>,
+) -> csv::Result<()> {
+    for cell in cells {
+        writer.write_field(escaped(cell).as_bytes())?;
+    }
+    writer.write_record(None::<&[u8]>)
 }
 
 /// Writes undo.csv: the values before, for every member that may have been changed.
@@ -115,16 +169,14 @@ struct UndoWriter<W: io::Write> {
 }
 
 impl<W: io::Write> UndoWriter<W> {
-    fn new(file: W, fields: &[Field]) -> csv::Result<Self> {
-        let mut writer = csv::Writer::from_writer(file);
+    fn new(mut writer: csv::Writer<W>, fields: &[Field]) -> csv::Result<Self> {
         let fields: Vec<Field> = fields
             .iter()
             .copied()
             .filter(|field| !field.is_write_only())
             .collect();
-        writer.write_record(
-            std::iter::once("Email").chain(fields.iter().map(|field| field.column())),
-        )?;
+        let columns = fields.iter().map(|field| field.column());
+        writer.write_record(std::iter::once("Email").chain(columns))?;
         Ok(Self { writer, fields })
     }
 
@@ -139,14 +191,13 @@ impl<W: io::Write> UndoWriter<W> {
         if !row.is_touched || visible().next().is_none() {
             return Ok(());
         }
-        self.writer.write_field(email)?;
-        for field in &self.fields {
+        let before = |field: &Field| {
             let change = visible().find(|change| change.field == *field);
             let before = change.and_then(|change| change.before.as_ref());
-            self.writer
-                .write_field(before.map(Value::as_str).unwrap_or_default())?;
-        }
-        self.writer.write_record(None::<&[u8]>)
+            before.map(Value::as_str).unwrap_or_default()
+        };
+        let cells = std::iter::once(email).chain(self.fields.iter().map(before));
+        write_cells(&mut self.writer, cells)
     }
 }
 
@@ -156,7 +207,7 @@ fn failed_header(rows: &Rows, fields: &[Field]) -> Vec<String> {
         Rows::Csv(table) => {
             let layout = table.layout();
             let read =
-                (layout.header.iter().enumerate()).filter(|(column, _)| layout.is_read(*column));
+                (layout.header.iter().enumerate()).filter(|(column, _)| layout.is_kept(*column));
             read.map(|(_, name)| name.clone()).collect()
         }
         Rows::Plan(_) => std::iter::once("Email")
@@ -210,7 +261,8 @@ fn original_cells(
 ) -> (Vec<String>, Vec<String>) {
     match (rows, entry) {
         (Rows::Csv(table), _) => {
-            let text = |cell: &[u8]| String::from_utf8_lossy(cell).into_owned();
+            // An escaped cell is written once more below.
+            let text = |cell: &[u8]| unescaped(&String::from_utf8_lossy(cell)).to_owned();
             let (layout, cells) = (table.layout(), table.cells());
             let width = layout.header.len();
             let cell = |column| match email {
@@ -218,11 +270,14 @@ fn original_cells(
                 _ => cells.get(column).map(text).unwrap_or_default(),
             };
             let own = (0..width)
-                .filter(|column| layout.is_read(*column))
+                .filter(|column| layout.is_kept(*column))
                 .map(cell);
             let mut beyond: Vec<String> = cells.iter().skip(width).map(text).collect();
-            if cells.len() < width {
+            if cells.len() < layout.named_width() {
                 beyond.push(SHORT_ROW.to_owned());
+            }
+            if table.has_wrong_quotes() {
+                beyond.push(WRONG_QUOTES.to_owned());
             }
             (own.collect(), beyond)
         }

@@ -68,6 +68,17 @@ pub(crate) struct NextCommands {
     pub undo: String,
 }
 
+/// What is worth knowing about the input of a run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InputNotes {
+    /// The number of cells that had white space around their value.
+    pub trimmed: u64,
+    /// The number of blank rows that were skipped.
+    pub blank_rows: u64,
+    /// What the file makes people think twice about, a line each.
+    pub warnings: Vec<String>,
+}
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ending<'a> {
@@ -81,8 +92,8 @@ pub(crate) struct Ending<'a> {
     pub error: Option<&'a str>,
     /// The commands that may come next.
     pub next: &'a NextCommands,
-    /// The number of cells that had white space around their value.
-    pub trimmed: u64,
+    /// What is worth knowing about the input.
+    pub input: &'a InputNotes,
 }
 
 impl Summary {
@@ -156,13 +167,7 @@ impl Summary {
         let mut text = self.headline(totals, style);
         outcomes(&mut text, totals, style);
         failures(&mut text, totals, style);
-        if ending.trimmed > 0 {
-            let _ = writeln!(
-                text,
-                "\n{} had white space around the value; it was dropped.",
-                count(ending.trimmed, "cell")
-            );
-        }
+        input_notes(&mut text, ending, totals, style);
         if let Some(why) = why_stopped(ending) {
             let _ = writeln!(text, "\n{red}{why}{off}");
         }
@@ -256,6 +261,34 @@ pub(crate) fn preview_counts(
     }
     let _ = write!(text, ", {} not possible", grouped(not_possible));
     text
+}
+
+fn input_notes(text: &mut String, ending: &Ending<'_>, totals: &Totals, style: Style) {
+    let notes = ending.input;
+    if notes.trimmed > 0 {
+        let cells = count(notes.trimmed, "cell");
+        let _ = writeln!(
+            text,
+            "\n{cells} had white space around the value; it was dropped."
+        );
+    }
+    if notes.blank_rows > 0 {
+        let rows = count(notes.blank_rows, "blank row");
+        let _ = writeln!(text, "\n{rows} skipped.");
+    }
+    if totals.not_in_undo > 0 {
+        let _ = writeln!(
+            text,
+            "\n{} missing from undo.csv, because it is not known whether a new email was applied; sigma-bulk undo looks at the member.",
+            count(totals.not_in_undo, "row")
+        );
+    }
+    if ending.dry_run && !notes.warnings.is_empty() {
+        let _ = writeln!(text, "\n{}Warnings{}", style.bold, style.off);
+        for line in &notes.warnings {
+            let _ = writeln!(text, "  {}", Plain(line));
+        }
+    }
 }
 
 fn outcomes(text: &mut String, totals: &Totals, style: Style) {

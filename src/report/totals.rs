@@ -37,6 +37,8 @@ pub(crate) struct Totals {
     failures: HashMap<(Outcome, String), FailureGroup>,
     /// Failed and unknown rows that may succeed if they are tried again as they stand.
     pub worth_retrying: u64,
+    /// Rows that undo.csv leaves out, because it is not known which email their member has.
+    pub not_in_undo: u64,
     /// The requests of all sessions.
     pub requests: RequestTotals,
     /// When the run started, RFC 3339 in UTC.

@@ -1,11 +1,13 @@
 //! `apply`: the rows of a plan that a dry run saved.
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use super::prepared::{PreparedRun, check_host, create_dir, of_plan};
 use super::{Context, RunError};
+use crate::input::InputError;
 use crate::input::plan::PlanReader;
-use crate::input::text;
 use crate::settings::Settings;
 
 pub(super) fn prepare(
@@ -29,7 +31,8 @@ pub(super) fn prepare(
     let dir = create_dir(settings, &stem, Some(path))?;
     PreparedRun::new(dir, |dir| {
         let mut copy = dir.create_file(&dir.plan())?;
-        text::spool(&text::Source::File(path.to_owned()), &mut copy)?;
+        let mut plan = File::open(path).map_err(|source| InputError::open(path, source))?;
+        io::copy(&mut plan, &mut copy).map_err(InputError::Copy)?;
         drop(copy);
         let organization = Some(organization).filter(|id| !id.is_empty());
         of_plan("apply", &name, dir, &base_url, organization, settings)

@@ -6,7 +6,7 @@ use crate::output::{shell_quoted, stdout_has_colour};
 use crate::report::preview::Preview;
 use crate::report::reporter::ReporterOutput;
 use crate::report::results;
-use crate::report::summary::{Ending, Summary};
+use crate::report::summary::{Ending, InputNotes, Summary};
 use crate::report::totals::Totals;
 use crate::settings::Settings;
 use crate::stop::Stop;
@@ -20,7 +20,7 @@ pub(super) fn finish(
     dir: &RunDir,
     mut reported: ReporterOutput,
     stop: &Stop,
-    trimmed: u64,
+    input: &InputNotes,
 ) -> Result<u8, RunError> {
     let unwritable = |error: &dyn std::fmt::Display| {
         RunError::Recording(format!(
@@ -52,7 +52,7 @@ pub(super) fn finish(
         is_embedded: history.head().base_url == EMBEDDED,
         error: error.as_deref(),
         next: &next,
-        trimmed,
+        input,
     };
     let summary = Summary::new(&totals, &ending, dir.path());
     summary.write(dir).map_err(|error| unwritable(&error))?;

@@ -156,7 +156,7 @@ fn run(cli: Cli, output: &Output) -> Result<u8, RunError> {
     };
     let mut settings = settings(&context)?;
     let prepared = match &cli.command {
-        Command::Update { .. } => update::prepare(&settings)?,
+        Command::Update { .. } => update::prepare(&context, &settings)?,
         Command::Resume {
             dir, only_failed, ..
         } => resume::prepare(&context, &mut settings, dir, *only_failed)?,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::prepared::PreparedRun;
 use super::strict::InvalidRows;
 use super::{Context, RunError};
-use crate::decide::{self, Counts, Decision, Rules};
+use crate::decide::{self, Counts, Decision, Others, Rules};
 use crate::gateway::{FailureCause, Gateway};
 use crate::input::relations::contradictions;
 use crate::input::{Entry, Preflight, Row};
@@ -38,7 +38,7 @@ pub(super) struct Preparation<'a> {
 impl Preparation<'_> {
     /// Prepares the run, and returns how long a person thought about the question, which is not the run's time.
     pub(super) async fn prepare(&self, rules: &mut Rules) -> Result<Duration, RunError> {
-        self.warn_about_companions();
+        self.show_warnings();
         if self.preflight.has_types
             && let Some(types) = self.account_types().await
         {
@@ -72,12 +72,15 @@ impl Preparation<'_> {
         Ok(asked_at.elapsed())
     }
 
-    fn warn_about_companions(&self) {
-        if self.preflight.stray_companions > 0 {
-            tracing::warn!(
-                rows = self.preflight.stray_companions,
-                "some rows set newOwner, archiveDocuments or archiveScheduledExports without isArchived or isInactive true; the API documents them only together"
-            );
+    /// Shows what the file makes people think twice about. A dry run shows it with the preview.
+    fn show_warnings(&self) {
+        if self.settings.dry_run || self.settings.quiet || self.is_resumed {
+            return;
+        }
+        for line in self.preflight.warning_lines() {
+            self.context
+                .output
+                .note(format_args!("warning: {}", Plain(line)));
         }
     }
 
@@ -172,19 +175,17 @@ impl Preparation<'_> {
         }
         let not_cached = || RunError::NotLookedUp { line: row.line };
         let found = self.lookup.cached(row).ok_or_else(not_cached)?;
-        let owner = match row.owner_email() {
-            Some(email) => Some(self.lookup.cached_email(email).ok_or_else(not_cached)?),
+        let owner = match row.owner() {
+            Some(name) => Some(self.lookup.cached_owner(name).ok_or_else(not_cached)?),
             None => None,
+        };
+        let others = Others {
+            owner,
+            new_email: self.lookup.holder_of_new_email(row),
         };
         let found = counts.latest(found);
         let send_unchanged = self.settings.send_unchanged;
-        Ok(decide::row(
-            row,
-            found,
-            owner.as_ref(),
-            rules,
-            send_unchanged,
-        ))
+        Ok(decide::row(row, found, &others, rules, send_unchanged))
     }
 
     fn check_max_changes(&self, most: Threshold, counts: &Counts) -> Result<(), RunError> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::{Context, EMBEDDED, RunError, strict};
 use crate::event::ResumeState;
+use crate::input::header::ColumnRules;
 use crate::input::plan::PlanReader;
 use crate::input::{Preflight, Rows, preflight, text};
 use crate::report::summary::now;
@@ -86,6 +87,8 @@ impl Binding<'_> {
             organization: self.organization,
             dry_run: settings.dry_run,
             send_unchanged: settings.send_unchanged,
+            columns: ColumnRules::default(),
+            byte_order_mark: false,
             limit: settings.limit,
         }
     }

@@ -8,7 +8,7 @@ use super::{Context, EMBEDDED, RunError, finish};
 use crate::exit_code;
 use crate::report::preview::Preview;
 use crate::report::results;
-use crate::report::summary::{Ending, Summary};
+use crate::report::summary::{Ending, InputNotes, Summary};
 use crate::settings::Settings;
 use crate::store::{HistoryError, RunDir};
 
@@ -26,7 +26,7 @@ pub(super) fn report(context: &Context, settings: &Settings, path: &Path) -> Res
         is_embedded: head.base_url == EMBEDDED,
         error: None,
         next: &next_commands(context, settings, &head, &dir),
-        trimmed: 0,
+        input: &InputNotes::default(),
     };
     let mut summary = Summary::new(&totals, &ending, dir.path());
     match &totals.ended {

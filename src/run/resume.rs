@@ -35,10 +35,7 @@ pub(super) fn prepare(
         InputKind::Csv => dir.input(),
         InputKind::Plan => dir.plan(),
     };
-    let hash = text::hash_of(&copy).map_err(|source| InputError::Open {
-        input: copy.display().to_string(),
-        source,
-    })?;
+    let hash = text::hash_of(&copy).map_err(|source| InputError::open(&copy, source))?;
     if text::hex(&hash) != head.input_sha256 {
         return Err(RunError::Refused(format!(
             "{} was changed since the run started (its SHA-256 differs): restore it, or start a new run",

@@ -18,6 +18,7 @@ use crate::event::ResumeState;
 use crate::gateway::Gateway;
 use crate::input::Preflight;
 use crate::members::{KeyKind, Lookup};
+use crate::model::Field;
 use crate::output::has_terminal;
 use crate::pipeline::canary::Canary;
 use crate::pipeline::limits::FailureLimits;
@@ -27,7 +28,7 @@ use crate::pipeline::worker::{Worker, WorkerOptions};
 use crate::report::preview::Preview;
 use crate::report::progress::{ProgressDisplay, RateStatus};
 use crate::report::reporter::{Reporter, ReporterOptions, ReporterOutput, RequestMonitor};
-use crate::report::summary::now;
+use crate::report::summary::{InputNotes, now};
 use crate::settings::Settings;
 use crate::sigma::Identity;
 use crate::stop::{Stop, StopReason};
@@ -120,7 +121,14 @@ async fn start(
         InputKind::Csv => KeyKind::Email,
         InputKind::Plan => KeyKind::Id,
     };
-    let fields = open_rows(&run.head, &run.dir)?.fields();
+    let mut fields = open_rows(&run.head, &run.dir)?.fields();
+    if fields.contains(&Field::NewOwner) {
+        // Whether a new owner is active must be known.
+        let archives = Field::ALL.into_iter().filter(|field| field.archives());
+        fields.extend(archives);
+        fields.sort_unstable();
+        fields.dedup();
+    }
     let lookup = Arc::new(Lookup::new(
         Arc::clone(&gateway),
         Arc::clone(&preflight),
@@ -255,7 +263,11 @@ impl Session {
         settings: &Settings,
         run: &PreparedRun,
     ) -> Result<u8, RunError> {
-        let trimmed = self.preflight.trimmed;
+        let input = InputNotes {
+            trimmed: self.preflight.trimmed,
+            blank_rows: self.preflight.blank_rows,
+            warnings: self.preflight.warning_lines(),
+        };
         let stop = Arc::clone(&self.stop);
         let monitor = GatewayMonitor {
             gateway: Arc::clone(&self.gateway),
@@ -263,7 +275,7 @@ impl Session {
         };
         if !self.is_ready {
             let reported = ReporterOutput::without_rows(self.journal, monitor.totals());
-            return finish(context, settings, &run.dir, reported, &stop, trimmed);
+            return finish(context, settings, &run.dir, reported, &stop, &input);
         }
         let is_shown = !settings.quiet && !settings.no_progress;
         let mut progress = ProgressDisplay::new(
@@ -324,6 +336,6 @@ impl Session {
             stop.raise(StopReason::Recording);
             output.error.get_or_insert(io::Error::other(error));
         }
-        finish(context, settings, &run.dir, output, &stop, trimmed)
+        finish(context, settings, &run.dir, output, &stop, &input)
     }
 }

@@ -57,5 +57,13 @@ pub(super) fn check_file(settings: &Settings, preflight: &Preflight) -> Result<(
         invalid.add(bad.line, &bad.problem);
     }
     invalid.all = preflight.bad_rows.into();
-    invalid.refuse()
+    invalid.refuse()?;
+    let warnings = preflight.warnings.lines();
+    if warnings.is_empty() {
+        return Ok(());
+    }
+    Err(RunError::Refused(format!(
+        "values look damaged, and --strict is set: nothing was sent\n  {}",
+        warnings.join("\n  ")
+    )))
 }

@@ -1,12 +1,15 @@
 //! `update`: the rows of a CSV.
 
+use std::io::IsTerminal;
+
 use super::prepared::{Binding, PreparedRun, base_url, create_dir};
-use super::{RunError, strict};
-use crate::input::{Rows, Table, preflight, text};
+use super::{Context, RunError, strict};
+use crate::input::header::ColumnRules;
+use crate::input::{Rows, Table, TableOptions, preflight, text};
 use crate::settings::Settings;
 use crate::store::journal::{Head, InputKind};
 
-pub(super) fn prepare(settings: &Settings) -> Result<PreparedRun, RunError> {
+pub(super) fn prepare(context: &Context, settings: &Settings) -> Result<PreparedRun, RunError> {
     let csv = settings.csv.clone().ok_or_else(|| {
         RunError::Refused(
             "no CSV is given: write its path, or - for standard input: sigma-bulk update members.csv"
@@ -20,21 +23,36 @@ pub(super) fn prepare(settings: &Settings) -> Result<PreparedRun, RunError> {
         text::Source::File(path) => Some(path.as_path()),
         text::Source::Stdin => None,
     };
+    if file.is_none() && std::io::stdin().is_terminal() {
+        context
+            .output
+            .note("Reading the CSV from standard input; Ctrl-D ends it.");
+    }
     let dir = create_dir(settings, &source.stem(), file)?;
     PreparedRun::new(dir, |dir| {
         let mut copy = dir.create_file(&dir.input())?;
-        let sha256 = text::spool(&source, &mut copy)?;
+        let delimiter = settings.delimiter.map(|delimiter| delimiter.0);
+        let encoding = settings.encoding.map(|encoding| encoding.0);
+        let spooled = text::spool(&source, &mut copy, encoding, delimiter)?;
         drop(copy);
         let name = source.name();
-        let delimiter = settings.delimiter.map(|delimiter| delimiter.0);
-        let open = || Table::open(&name, &dir.input(), delimiter, settings.limit);
+        let options = TableOptions {
+            delimiter,
+            limit: settings.limit,
+            columns: ColumnRules {
+                ignored: settings.ignore_column.clone(),
+                ignores_unknown: settings.ignore_unknown_columns,
+                renamed: settings.map.clone(),
+            },
+        };
+        let open = || Table::open(&name, &dir.input(), &options);
         let preflight = preflight(&name, || open().map(|table| Rows::Csv(Box::new(table))))?;
         strict::check_file(settings, &preflight)?;
         let layout = open()?.layout().clone();
         let binding = Binding {
             command: "update",
             input: &name,
-            sha256,
+            sha256: spooled.sha256,
             base_url: &base_url,
             organization: None,
         };
@@ -42,6 +60,8 @@ pub(super) fn prepare(settings: &Settings) -> Result<PreparedRun, RunError> {
             kind: InputKind::Csv,
             header: layout.header,
             delimiter: char::from(layout.delimiter),
+            columns: options.columns,
+            byte_order_mark: spooled.is_from_excel,
             ..binding.head(&preflight, settings)
         };
         Ok((head, preflight))

@@ -9,7 +9,10 @@ use clap::Args;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::values::{Delimiter, FlagValue, LogFormat, Rate, Share, Span, parsed, secret, switch};
+use super::values::{
+    Delimiter, EncodingName, FlagValue, LogFormat, Rate, Share, Span, parsed, secret, switch,
+};
+use crate::input::header::ColumnName;
 use crate::members::LookupMode;
 use crate::pipeline::limits::Threshold;
 use crate::sigma::hosts::Environment;
@@ -243,6 +246,16 @@ settings! {
         /// Without it, the delimiter is found from the header.
         #[serde(deserialize_with = "parsed")]
         delimiter: Delimiter = optional("\";\""), INPUT, [value_name = "CHAR"];
+        /// The encoding of the CSV, if it is neither UTF-8 nor UTF-16
+        ///
+        /// A label such as windows-1252, macintosh, shift_jis or gbk.
+        encoding: EncodingName = optional("\"windows-1252\""), INPUT, [value_name = "NAME"];
+        /// Ignore a column (repeatable)
+        ignore_column: Vec<String> = required("[]"), INPUT, [value_name = "NAME"];
+        /// Ignore all columns that the tool does not know
+        ignore_unknown_columns: bool = required("false"), INPUT, [value_parser = switch, value_name = "BOOL"];
+        /// Read a column under another name: "Their Name=Email" (repeatable)
+        map: Vec<ColumnName> = required("[]"), INPUT, [value_name = "THEIRS=OURS"];
         /// Use only the first N rows
         limit: u32 = optional("100"), NEW_RUNS, [value_name = "N"];
         /// Change nothing: show what would be changed

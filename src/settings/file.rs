@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Layer, SettingsError};
+use crate::model::did_you_mean;
 
 impl Layer {
     /// Returns the layer of a configuration file, with one of its profiles above it.
@@ -71,6 +72,7 @@ impl Layer {
             None => Err(SettingsError::NoProfile {
                 path: path.to_owned(),
                 profile: profile.to_owned(),
+                near: did_you_mean(profile, profiles.keys().map(String::as_str)),
                 known: profiles.into_keys().collect::<Vec<_>>().join(", "),
             }),
         }

@@ -36,10 +36,12 @@ pub(crate) enum SettingsError {
     },
     #[error("the configuration {path} is wrong: {message}")]
     File { path: String, message: String },
-    #[error("the configuration {path} has no profile \"{profile}\"; it has: {known}")]
+    #[error("the configuration {path} has no profile \"{profile}\"{near}; it has: {known}")]
     NoProfile {
         path: String,
         profile: String,
+        /// What the profile may have meant, as a part of a sentence.
+        near: String,
         known: String,
     },
     #[error("--profile \"{0}\" needs a configuration file: add --config FILE")]

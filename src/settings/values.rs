@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use encoding_rs::Encoding;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
@@ -142,6 +143,36 @@ impl fmt::Display for Delimiter {
     }
 }
 
+/// An encoding, named by one of the labels of the WHATWG Encoding Standard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EncodingName(pub(crate) &'static Encoding);
+
+impl FromStr for EncodingName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Encoding::for_label_no_replacement(text.trim().as_bytes())
+            .map(Self)
+            .ok_or_else(|| {
+                format!("\"{text}\" is not an encoding: write windows-1252, macintosh, shift_jis or another label")
+            })
+    }
+}
+
+impl fmt::Display for EncodingName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.name().to_ascii_lowercase())
+    }
+}
+
+impl<'de> Deserialize<'de> for EncodingName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
+}
+
 /// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -206,10 +237,10 @@ impl FlagValue for bool {
     }
 }
 
-impl FlagValue for Vec<String> {
+impl<T: fmt::Display> FlagValue for Vec<T> {
     fn append(&self, flag: &str, words: &mut Vec<String>) {
         for value in self {
-            words.extend([flag.to_owned(), value.clone()]);
+            words.extend([flag.to_owned(), value.to_string()]);
         }
     }
 }
@@ -242,6 +273,7 @@ shown_as_flag!(
     Share,
     Span,
     Delimiter,
+    EncodingName,
     crate::pipeline::limits::Threshold
 );
 

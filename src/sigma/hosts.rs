@@ -3,6 +3,8 @@
 //! The production hosts are from the `servers` of Sigma's `OpenAPI` description. The hosts of staging and
 //! `dev` are from its public sample scripts.
 
+use crate::model::{did_you_mean, quoted};
+
 /// The environments of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -64,7 +66,12 @@ pub(crate) enum HostError {
         names(false)
     )]
     NoCloud,
-    #[error("--cloud \"{cloud}\" is unknown: it is one of {}", names(false))]
+    #[error(
+        "--cloud {} is unknown{}: it is one of {}",
+        quoted(cloud),
+        near(cloud),
+        names(false)
+    )]
     UnknownCloud { cloud: String },
     #[error(
         "--cloud \"{cloud}\" has no staging that is known: it is there for {}; or give --base-url",
@@ -81,6 +88,10 @@ pub(crate) enum HostError {
         "--base-url holds a user or password: give the credentials by SIGMA_CLIENT_ID and SIGMA_CLIENT_SECRET"
     )]
     Credentials,
+}
+
+fn near(cloud: &str) -> String {
+    did_you_mean(cloud, CLOUDS.iter().map(|(name, _, _)| *name))
 }
 
 fn names(staging: bool) -> String {

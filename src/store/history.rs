@@ -11,7 +11,7 @@ use super::journal::{
 };
 use super::{RunDir, RunDirError};
 use crate::event::{ContentHash, Intent, ResumeState};
-use crate::input::{Entry, InputError, Rows, Table, plan};
+use crate::input::{Entry, InputError, Rows, Table, TableOptions, plan};
 use crate::model::{Change, Effect, Outcome, RowOutcome, Value};
 
 /// A run's history can't be read, or files can't be made of it.
@@ -62,6 +62,11 @@ impl Renames {
             .get(member)
             .filter(|rename| rename.effect != Effect::None)
             .map(|rename| &*rename.last)
+    }
+
+    /// Returns the rename of a member.
+    pub(crate) fn of(&self, member: &str) -> Option<&Rename> {
+        self.0.get(member)
     }
 
     /// Returns the rename of a member, if it was applied.
@@ -390,10 +395,15 @@ fn without_outcome(row: u32, has_intent: bool) -> RowOutcome {
 /// # Errors
 /// If they can't be read.
 pub(crate) fn open_rows(head: &Head, dir: &RunDir) -> Result<Rows, InputError> {
-    let delimiter = u8::try_from(head.delimiter).ok();
     match head.kind {
-        InputKind::Csv => Table::open(&head.input, &dir.input(), delimiter, Some(head.rows))
-            .map(|table| Rows::Csv(Box::new(table))),
+        InputKind::Csv => {
+            let options = TableOptions {
+                delimiter: u8::try_from(head.delimiter).ok(),
+                limit: Some(head.rows),
+                columns: head.columns.clone(),
+            };
+            Table::open(&head.input, &dir.input(), &options).map(|table| Rows::Csv(Box::new(table)))
+        }
         InputKind::Plan => plan::PlanReader::open(&head.input, &dir.plan(), Some(head.rows))
             .map(|plan| Rows::Plan(Box::new(plan))),
     }

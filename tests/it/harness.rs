@@ -277,11 +277,15 @@ fn no_secret_in(dir: &Path) {
 /// One line of results.csv, by column.
 pub(crate) type Line = BTreeMap<String, String>;
 
-/// Reads a CSV file into one map per row.
+/// Reads a CSV file into one map per row. Its delimiter is the first one in its header.
 pub(crate) fn lines(path: &Path) -> Vec<Line> {
+    let bytes = std::fs::read(path).unwrap();
+    let is_delimiter = |byte: &&u8| matches!(byte, b',' | b';' | b'|' | b'\t');
+    let delimiter = bytes.iter().find(is_delimiter).copied();
     // Rows that were invalid in the input can have more cells than the header.
     let mut reader = csv::ReaderBuilder::new()
         .flexible(true)
+        .delimiter(delimiter.unwrap_or(b','))
         .from_path(path)
         .unwrap();
     let header = reader.headers().unwrap().clone();

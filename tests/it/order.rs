@@ -96,6 +96,19 @@ fn model(members: &mut BTreeMap<String, Member>, rows: &[Row]) -> Vec<Fate> {
         .values()
         .map(|member| (member.email.clone(), member.member_id.clone()))
         .collect();
+    // Find emails that somebody keeps: no row gives them up, or the renames after them end at such an email.
+    for (row, fate) in rows.iter().zip(&mut fates) {
+        let Some(mut at) = row.email.filter(|new| *new != row.member) else {
+            continue;
+        };
+        let mut seen = BTreeSet::new();
+        while let Some(next) = wants.get(&at).filter(|_| seen.insert(at)) {
+            at = *next;
+        }
+        if at_start.contains_key(&email(row.member)) && at_start.contains_key(&email(at)) {
+            fate.get_or_insert(Fate::Invalid);
+        }
+    }
     // Pass over the file repeatedly. A row waits while the member that has its new email has unfinished rows.
     loop {
         let mut moved = false;

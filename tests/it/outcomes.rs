@@ -162,12 +162,46 @@ fn not_found_when_nobody_has_the_email() {
     assert_eq!(bench.outcomes(), ["not_found"]);
 }
 
+/// A member outside the file keeps the new email. Neither that row nor one that waits for it can be done, and the dry
+/// run and the run say the same.
 #[test]
-fn failed_with_a_hint_when_the_email_is_taken() {
-    let (api, bench) = (Api::with_users(2), Bench::new());
-    bench
-        .update(&api, "Email,New Email\nuser1@x.org,USER2@x.org\n", &[])
-        .exits(1);
+fn invalid_when_somebody_keeps_the_new_email() {
+    for lookup in ["directory", "each"] {
+        for flags in [&["--dry-run"][..], &[]] {
+            let (api, bench) = (Api::with_users(4), Bench::new());
+            let csv = "Email,New Email\nuser1@x.org,user2@x.org\nuser2@x.org,USER3@x.org\nuser4@x.org,d@x.org\n";
+            let mut words = vec!["--lookup", lookup];
+            words.extend(flags);
+            bench.update(&api, csv, &words).exits(1);
+            let last = ["updated", "would_update"][usize::from(!flags.is_empty())];
+            assert_eq!(bench.outcomes(), ["invalid", "invalid", last]);
+            for line in &bench.results()[..2] {
+                assert!(
+                    line["Message"].contains("belongs to another member"),
+                    "{}",
+                    line["Message"]
+                );
+            }
+        }
+    }
+}
+
+/// Somebody takes the email between the look-up and the update.
+#[test]
+fn failed_with_a_hint_when_the_email_was_taken_meanwhile() {
+    let faults = Faults {
+        latency: Duration::from_secs(1),
+        only: Some(vec![Endpoint::UpdateMember]),
+        ..Faults::default()
+    };
+    let (api, bench) = (Api::with_users(2).faults(faults), Bench::new());
+    bench.write("input.csv", "Email,New Email\nuser1@x.org,new@x.org\n");
+    let child = bench.start(&bench.update_words(&api.sandbox.url(), &[]));
+    api.wait_until(|stats| stats.requests_to(Endpoint::UpdateMember) > 0);
+    api.sandbox
+        .edit("id2", |member| member.email = "new@x.org".to_owned())
+        .unwrap();
+    Ran::of(child.wait_with_output().unwrap(), &bench).exits(1);
     let line = &bench.results()[0];
     assert_eq!(
         (line["Outcome"].as_str(), line["Status"].as_str()),
@@ -246,8 +280,12 @@ fn unknown_when_the_update_cannot_be_confirmed() {
 
 #[test]
 fn not_attempted_when_the_run_stopped_before_the_row() {
-    let (api, bench) = (Api::with_users(3), Bench::new());
-    let csv = "Email,New Email\nuser1@x.org,user3@x.org\nuser2@x.org,b@x.org\n";
+    let faults = Faults {
+        forced: Some(400),
+        ..Faults::default()
+    };
+    let (api, bench) = (Api::with_users(2).faults(faults), Bench::new());
+    let csv = "Email,New Email\nuser1@x.org,a@x.org\nuser2@x.org,b@x.org\n";
     bench
         .update(&api, csv, &["--abort-on-update-fail", "--concurrency", "1"])
         .exits(4);

@@ -1,6 +1,6 @@
 //! Undo restores everything that a run changed, except what somebody else has changed since.
 
-use sigma_bulk::sandbox::{Endpoint, Member};
+use sigma_bulk::sandbox::{Endpoint, Faults, Member};
 
 use crate::harness::{Api, Bench, user};
 
@@ -138,8 +138,15 @@ fn dry_run_cannot_be_undone() {
 /// The member still has its old email, so undo.csv must not name it by the new one.
 #[test]
 fn undo_csv_keeps_the_email_of_a_failed_rename() {
-    let (api, bench) = (Api::with_users(2), Bench::new());
-    let csv = "Email,New Email,First Name\nuser1@x.org,user2@x.org,\nuser1@x.org,,Zed\n";
+    let faults = Faults {
+        fail_before: 1.0,
+        fail_status: 409,
+        max_faults: Some(1),
+        only: Some(vec![Endpoint::UpdateMember]),
+        ..Faults::default()
+    };
+    let (api, bench) = (Api::with_users(2).faults(faults), Bench::new());
+    let csv = "Email,New Email,First Name\nuser1@x.org,new@x.org,\nuser1@x.org,,Zed\n";
     bench.update(&api, csv, &["--concurrency", "1"]).exits(1);
     assert_eq!(bench.outcomes(), ["failed", "updated"]);
     bench.check_files();

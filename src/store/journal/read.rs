@@ -72,7 +72,7 @@ impl JournalReader {
             end: 0,
         };
         match reader.next_record()? {
-            Some((_, Record::Head(head))) if head.version == VERSION => Ok((reader, head)),
+            Some((_, Record::Head(head))) if head.version == VERSION => Ok((reader, *head)),
             Some((_, Record::Head(head))) => Err(JournalError::Version {
                 path: reader.path,
                 found: head.version,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Intent;
+use crate::input::header::ColumnRules;
 use crate::model::RowOutcome;
 
 /// What the rows of a run are read from.
@@ -48,6 +49,12 @@ pub(crate) struct Head {
     pub dry_run: bool,
     /// Whether values that a member has already are sent as well.
     pub send_unchanged: bool,
+    /// How unknown columns of the CSV are treated.
+    #[serde(default, skip_serializing_if = "ColumnRules::is_default")]
+    pub(crate) columns: ColumnRules,
+    /// Whether the files of the run have a byte order mark, as the input had or as Excel needs it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) byte_order_mark: bool,
     /// `--limit`: the input may have more rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
@@ -82,7 +89,7 @@ pub(crate) struct SessionEnd {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Record {
     /// The first line.
-    Head(Head),
+    Head(Box<Head>),
     /// Another session of the run started, at this time.
     Resumed(String),
     /// An update is about to be sent.

@@ -33,7 +33,7 @@ impl Journal {
         let temporary = temporary_path(path);
         let index = JournalIndex::new(head.rows);
         let mut journal = Self::with(private_file(&temporary)?, 0, index);
-        journal.add_now(&Record::Head(head))?;
+        journal.add_now(&Record::Head(Box::new(head)))?;
         rename_durably(&temporary, path)?;
         Ok(journal)
     }
