@@ -243,7 +243,7 @@ fn check_change(change: &Change, member: &Member, others: &Others) -> Result<(),
 fn nobody(row: &Row, others: &Others) -> String {
     match (&others.new_email, row.value(Field::Email)) {
         (Some(Found::One(_)), Some(new_email)) => format!(
-            "no member has this email, but a member has {new_email}: it seems to have this email already"
+            "no member has this email, but one has {new_email}: a member who has this email already?"
         ),
         _ => "no member has this email".to_owned(),
     }

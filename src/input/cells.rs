@@ -57,7 +57,7 @@ pub(super) fn parse(
     position: RowPosition,
 ) -> Result<Entry, InputError> {
     let layout = context.layout;
-    let mut problem = check_quotes(context, position)?;
+    let mut problem = context.quotes.in_row(context.input, position.line)?;
     let mut email = "";
     let mut desired = Values::default();
     let mut trimmed = 0;
@@ -118,31 +118,6 @@ pub(super) fn parse(
 impl Column {
     const fn is_read(self) -> bool {
         matches!(self, Self::Email | Self::Field(_))
-    }
-}
-
-/// Returns what is wrong with the quotes of the row.
-///
-/// # Errors
-/// If the rest of the file can't be trusted.
-fn check_quotes(
-    context: &RecordContext<'_>,
-    position: RowPosition,
-) -> Result<Option<String>, InputError> {
-    match *context.quotes {
-        Quotes::Right => Ok(None),
-        Quotes::WrongRow(what) => Ok(Some(format!(
-            "{what}: put quotes around the whole cell, and double those inside it (\"\")"
-        ))),
-        Quotes::WrongFile(what, lines_before) => Err(InputError::Quotes {
-            input: context.input.to_owned(),
-            line: position.line + lines_before,
-            what,
-        }),
-        Quotes::Open(lines_before) => Err(InputError::OpenQuote {
-            input: context.input.to_owned(),
-            line: position.line + lines_before,
-        }),
     }
 }
 

@@ -33,13 +33,14 @@ const MISSING: [&str; 9] = [
     "[object Object]",
 ];
 /// Quotes that programs put around a value, besides the CSV's own.
-const QUOTE_PAIRS: [(char, char); 6] = [
+const QUOTE_PAIRS: [(char, char); 7] = [
     ('“', '”'),
     ('„', '“'),
     ('„', '”'),
     ('«', '»'),
     ('‘', '’'),
     ('"', '"'),
+    ('\'', '\''),
 ];
 
 /// A kind of damage that a value only seems to have.

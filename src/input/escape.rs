@@ -1,19 +1,51 @@
 //! How a CSV cell holds a value that spreadsheets or readers would change: with an apostrophe that reading removes.
 //!
-//! An apostrophe stands in front of a value that begins with one of the characters that OWASP's page on CSV injection
-//! lists, because a spreadsheet would run it as a formula, or with white space, which reading drops otherwise. One stands
-//! behind a value that ends with white space. Apostrophes between the added one and such a character don't count, so that
-//! every value has exactly one escaped form and comes back as it was.
+//! An apostrophe stands in front of a value
+//!
+//! - that begins with one of the characters that OWASP's page on CSV injection lists, because a spreadsheet would run it
+//!   as a formula,
+//! - that a spreadsheet would take for a number, a date or a time, and save in another form (`007`, `1-Sep`, `10:30`),
+//! - that begins with white space, which reading drops otherwise.
+//!
+//! One stands behind a value that ends with white space. Apostrophes between the added one and such text don't count, so
+//! that every value has exactly one escaped form and comes back as it was.
 
 use std::borrow::Cow;
 
 /// The first characters of formulas. The full-width forms count in some Asian versions of spreadsheets.
 const FORMULA: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
 
+/// The beginnings of the words that may stand in a number, a date or a time.
+const WORDS: [&str; 15] = [
+    "e", "am", "pm", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov",
+    "dec",
+];
+
+fn is_formula(value: &str) -> bool {
+    value.starts_with(FORMULA)
+}
+
+/// Whether a spreadsheet takes the value for a number, a date or a time. It may say so of more values, which is harmless.
+fn is_number_or_date(value: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || " .,:/-+%".contains(c);
+    let is_word = |word: &str| {
+        WORDS
+            .iter()
+            .any(|known| word.to_ascii_lowercase().starts_with(known))
+    };
+    value.bytes().any(|byte| byte.is_ascii_digit())
+        && value.chars().all(is_part)
+        && value
+            .split(|c: char| !c.is_ascii_alphabetic())
+            .filter(|word| !word.is_empty())
+            .all(is_word)
+}
+
 fn needs_escape_before(value: &str) -> bool {
-    value
-        .trim_start_matches('\'')
-        .starts_with(|c: char| c.is_whitespace() || FORMULA.contains(&c))
+    let value = value.trim_start_matches('\'');
+    value.starts_with(char::is_whitespace)
+        || is_formula(value)
+        || is_number_or_date(value.trim_end_matches('\''))
 }
 
 fn needs_escape_after(value: &str) -> bool {
@@ -28,6 +60,16 @@ pub(crate) fn escaped(value: &str) -> Cow<'_, str> {
     }
     let mark = |is_needed: bool| if is_needed { "'" } else { "" };
     Cow::Owned(format!("{}{value}{}", mark(before), mark(after)))
+}
+
+/// Returns a cell of a file that only people read, which a spreadsheet does not run.
+pub(crate) fn without_formula(text: &str) -> Cow<'_, str> {
+    let visible = text.trim_start();
+    if is_formula(visible) || text.starts_with(['\t', '\r', '\n']) {
+        Cow::Owned(format!("'{text}"))
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 /// Returns the value that a cell holds, without the white space around the cell.
@@ -50,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formulas_and_white_space_at_the_ends_are_escaped_and_nothing_else() {
+    fn values_that_would_change_are_escaped_and_nothing_else() {
         for (value, cell) in [
             ("=HYPERLINK(\"x\")", "'=HYPERLINK(\"x\")"),
             ("=cmd|'/c calc'!A0", "'=cmd|'/c calc'!A0"),
@@ -65,6 +107,18 @@ mod tests {
             (" Zed\u{A0}", "' Zed\u{A0}'"),
             (" ", "' '"),
             ("= '", "'= ''"),
+            ("007", "'007"),
+            ("'007", "''007"),
+            ("1-Sep", "'1-Sep"),
+            ("10:30 PM", "'10:30 PM"),
+            ("1e5", "'1e5"),
+            ("Sept 1", "'Sept 1"),
+            ("7 ", "'7 '"),
+            ("7'", "'7'"),
+            ("1@x.org", "1@x.org"),
+            ("3KdKw9", "3KdKw9"),
+            ("2Pac", "2Pac"),
+            ("May", "May"),
             ("'=1", "''=1"),
             ("''=1", "'''=1"),
             ("'t Hart", "'t Hart"),
@@ -80,7 +134,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_value_comes_back(value in "['=+@＝a \t\r\n-]{0,6}|.*") {
+        fn every_value_comes_back(value in "['=+@＝a1 \t\r\n-]{0,6}|.*") {
             let cell = escaped(&value);
             prop_assert_eq!(unescaped(&cell), value.as_str());
             let padded = format!(" {cell}\t");

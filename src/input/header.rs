@@ -76,6 +76,7 @@ impl ColumnRules {
 
 /// Another name for a known column: `Their Name=Email`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ColumnName {
     /// The name in the file.
     pub theirs: String,
@@ -102,6 +103,20 @@ impl FromStr for ColumnName {
             theirs: theirs.to_owned(),
             ours: ours.to_owned(),
         })
+    }
+}
+
+impl TryFrom<String> for ColumnName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<ColumnName> for String {
+    fn from(name: ColumnName) -> Self {
+        name.to_string()
     }
 }
 
@@ -233,8 +248,10 @@ impl Layout {
             header.push(name);
             columns.push(column);
         }
-        if !columns.contains(&Column::Email) {
-            problems.insert(0, no_email(&header, delimiter));
+        if let Some(problem) = other_delimiter(&header, delimiter) {
+            problems = vec![problem];
+        } else if !columns.contains(&Column::Email) {
+            problems.insert(0, no_email(&header));
         }
         if !problems.is_empty() {
             return Err(InputError::Columns {
@@ -271,7 +288,7 @@ fn listed(mut problems: Vec<String>) -> String {
     }
 }
 
-fn no_email(header: &[String], delimiter: u8) -> String {
+fn no_email(header: &[String]) -> String {
     let found: Vec<Cow<'_, str>> = header
         .iter()
         .take(PROBLEMS_SHOWN)
@@ -282,20 +299,28 @@ fn no_email(header: &[String], delimiter: u8) -> String {
     } else {
         ""
     };
-    let mut text = format!(
+    format!(
         "there is no column \"Email\" (names are case-sensitive); the columns found are: {}{more}",
         found.join(", ")
-    );
-    // The whole header is one cell: another delimiter separates it.
-    if let [only] = header
-        && let Some(other) = ['|', ':', ';', '\t', ','].into_iter().find(|other| {
-            u8::try_from(*other) != Ok(delimiter)
-                && only.split(*other).any(|name| name.trim() == EMAIL)
-        })
-    {
-        let _ = write!(text, "; add --delimiter \"{other}\"");
-    }
-    text
+    )
+}
+
+/// Returns what is wrong if the whole header is one cell because another delimiter separates it.
+fn other_delimiter(header: &[String], delimiter: u8) -> Option<String> {
+    let [only] = header else { return None };
+    let other = ['|', ':', ';', '\t', ','].into_iter().find(|other| {
+        u8::try_from(*other) != Ok(delimiter)
+            && only.split(*other).any(|name| name.trim() == EMAIL)
+            && only.contains(*other)
+    })?;
+    let flag = crate::output::shell_quoted(&match other {
+        '\t' => "tab".to_owned(),
+        other => other.to_string(),
+    });
+    Some(format!(
+        "another delimiter separates the columns {}; add --delimiter {flag}",
+        quoted(only)
+    ))
 }
 
 /// What people call the opposite of `isArchived`, or a column of words about it.
@@ -329,31 +354,41 @@ fn suggestion(name: &str) -> String {
         of_email.or_else(|| Field::ALL.into_iter().find(has_alias).map(Field::column))
     };
     let near = || nearest(name, names());
+    // A flag that could not be copied from the screen helps nobody.
+    let is_plain = quoted(name).len() == name.len() + 2;
     match exact.or_else(alias).or_else(near) {
         Some(column) if name.contains(is_invisible) => {
             format!("did you mean \"{column}\", without the character that can't be seen?")
         }
+        Some(column) if !is_plain => format!("did you mean \"{column}\"?"),
         Some(column) => format!(
             "did you mean \"{column}\"? (--map {} accepts it)",
             crate::output::shell_quoted(&format!("{name}={column}"))
         ),
-        None => format!(
-            "the columns are {} (--ignore-column {} skips it)",
-            names().collect::<Vec<_>>().join(", "),
-            crate::output::shell_quoted(name)
-        ),
+        None => {
+            let columns = names().collect::<Vec<_>>().join(", ");
+            let hint = if is_plain {
+                format!("--ignore-column {}", crate::output::shell_quoted(name))
+            } else {
+                "--ignore-unknown-columns".to_owned()
+            };
+            format!("the columns are {columns} ({hint} skips it)")
+        }
     }
 }
 
-/// Returns the delimiter that the first line sets (`sep=;`, which Excel writes and reads), and the length of that line.
-pub(super) fn separator_line(head: &[u8]) -> Option<(u8, usize)> {
-    let rest = head
+/// Returns the delimiter that the first line sets (`sep=;`, which Excel reads), with or without quotes.
+pub(super) fn separator_line(head: &[u8]) -> Option<u8> {
+    let is_quoted = head.starts_with(b"\"");
+    let text = head.get(usize::from(is_quoted)..)?;
+    let rest = text
         .get(..4)
         .filter(|start| start.eq_ignore_ascii_case(b"sep="))
-        .and_then(|_| head.get(4..))?;
-    match rest {
-        [delimiter, b'\r', b'\n', ..] => Some((*delimiter, 7)),
-        [delimiter, b'\n' | b'\r', ..] => Some((*delimiter, 6)),
+        .and_then(|_| text.get(4..))?;
+    match (is_quoted, rest) {
+        (true, [delimiter, b'"', b'\n' | b'\r', ..]) | (false, [delimiter, b'\n' | b'\r', ..]) => {
+            Some(*delimiter)
+        }
         _ => None,
     }
 }
@@ -361,7 +396,7 @@ pub(super) fn separator_line(head: &[u8]) -> Option<(u8, usize)> {
 /// Returns the delimiter that the file's first line sets, or with which the header has the most known columns, or, if it
 /// has none, the one that splits its first line most often.
 pub(super) fn find_delimiter(head: &[u8]) -> u8 {
-    if let Some((delimiter, _)) = separator_line(head) {
+    if let Some(delimiter) = separator_line(head) {
         return delimiter;
     }
     let known = |delimiter: u8| {

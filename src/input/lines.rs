@@ -56,20 +56,14 @@ impl<R> RecordReader<R> {
     /// Returns the record that ends at `end`, the csv reader's position after it. It must be called for each record, in
     /// order. After a seek the line is not known.
     pub(super) fn record(&mut self, end: u64) -> RawRecord<'_> {
+        self.skip_blank_lines();
         let length = usize::try_from(end.saturating_sub(self.base)).unwrap_or(usize::MAX);
         let length = length.clamp(self.start, self.bytes.len());
-        let text = self.bytes.get(self.start..length).unwrap_or_default();
-        let blank = text
-            .iter()
-            .take_while(|byte| matches!(byte, b'\n' | b'\r'))
-            .count();
-        let (before, record) = text.split_at(blank);
-        let line = self.lines + line_ends(before, self.after_cr) + 1;
-        self.lines = line - 1 + line_ends(record, before.last() == Some(&b'\r'));
-        if let Some(last) = text.last() {
-            self.after_cr = *last == b'\r';
-        }
-        let at = self.start + blank;
+        let at = self.start;
+        let record = self.bytes.get(at..length).unwrap_or_default();
+        let line = self.lines + 1;
+        self.lines += line_ends(record, self.after_cr);
+        self.after_cr = record.last().map_or(self.after_cr, |byte| *byte == b'\r');
         self.start = length;
         RawRecord {
             bytes: self.bytes.get(at..length).unwrap_or_default(),
@@ -94,9 +88,25 @@ fn line_ends(text: &[u8], after_cr: bool) -> u64 {
     count
 }
 
+impl<R> RecordReader<R> {
+    /// Passes over the blank lines before the record that is being read, so that any number of them needs no memory.
+    fn skip_blank_lines(&mut self) {
+        let text = self.bytes.get(self.start..).unwrap_or_default();
+        let blank = text
+            .iter()
+            .take_while(|byte| matches!(byte, b'\n' | b'\r'))
+            .count();
+        let blank = text.get(..blank).unwrap_or_default();
+        self.lines += line_ends(blank, self.after_cr);
+        self.after_cr = blank.last().map_or(self.after_cr, |byte| *byte == b'\r');
+        self.start += blank.len();
+    }
+}
+
 impl<R: Read> Read for RecordReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
+        self.skip_blank_lines();
         if self.start >= KEPT {
             self.bytes.drain(..self.start);
             self.base += self.start as u64;

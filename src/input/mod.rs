@@ -19,6 +19,8 @@ pub(crate) mod keys;
 mod lines;
 pub(crate) mod plan;
 pub(crate) mod preflight;
+#[cfg(test)]
+mod properties;
 mod quotes;
 pub(crate) mod relations;
 pub(crate) mod table;
@@ -235,6 +237,8 @@ pub enum InputError {
     Copy(io::Error),
     #[error("{input} can't be used: {what}")]
     NotText { input: String, what: String },
+    #[error("{input} has only blank lines: its first line must name the columns, Email among them")]
+    OnlyBlankLines { input: String },
     #[error("{input} is empty: its first line must name the columns, Email among them")]
     NoHeader { input: String },
     #[error("{input}, line {line}{problems}")]
@@ -243,8 +247,14 @@ pub enum InputError {
         line: u64,
         problems: String,
     },
-    #[error("{wrong}; the header seems to be on line {line}: remove the lines above it")]
-    HeaderBelow { wrong: String, line: u64 },
+    #[error(
+        "{input}, line {first}: this is not the header, which seems to be on line {line}; remove the lines above it"
+    )]
+    HeaderBelow {
+        input: String,
+        first: u64,
+        line: u64,
+    },
     #[error(
         "{input}, line {line}: column {number} has no name in the header, and here the value {value}; name it, or remove the value"
     )]
@@ -266,6 +276,10 @@ pub enum InputError {
         "{input}, line {line}: a quote opens and is never closed, so that the rest of the file is one cell; close it, or double it (\"\") if it belongs to the value"
     )]
     OpenQuote { input: String, line: u64 },
+    #[error(
+        "{input}, line {line}: a quote opens and is not closed within 1 MiB, the most that a cell may have; close it, or double it (\"\") if it belongs to the value"
+    )]
+    LongQuote { input: String, line: u64 },
     #[error(
         "{input}, line {line}: a cell is longer than 1 MiB, or a row longer than 4 MiB; look for a missing line break or quote"
     )]
@@ -301,7 +315,7 @@ impl InputError {
 /// The number of neighbours of a missing file whose names are compared with it.
 const FILES_LOOKED_AT: usize = 10_000;
 
-/// Returns `; did you mean "…"?` with a file of nearly the same name in the same directory, or nothing.
+/// Returns ` (did you mean "…"?)` with a file of nearly the same name in the same directory, or nothing.
 fn file_like(path: &Path) -> String {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

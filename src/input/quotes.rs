@@ -14,6 +14,8 @@
 //!
 //! The states follow the csv crate, so that both find the same records.
 
+use super::InputError;
+
 /// Where a scanner is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum QuoteState {
@@ -91,6 +93,45 @@ pub(super) enum Quotes {
     WrongFile(&'static str, u64),
     /// A quote is never closed, so that the rest of the file is one cell.
     Open(u64),
+}
+
+impl Quotes {
+    /// Returns what is wrong with the quotes of a row that starts on `line`.
+    ///
+    /// # Errors
+    /// If the rest of the file can't be trusted.
+    pub(super) fn in_row(self, input: &str, line: u64) -> Result<Option<String>, InputError> {
+        match self {
+            Self::Right => Ok(None),
+            Self::WrongRow(what) => Ok(Some(format!(
+                "{what}: put quotes around the whole cell, and double those inside it (\"\")"
+            ))),
+            Self::WrongFile(what, lines_before) => Err(InputError::Quotes {
+                input: input.to_owned(),
+                line: line + lines_before,
+                what,
+            }),
+            Self::Open(lines_before) => Err(InputError::OpenQuote {
+                input: input.to_owned(),
+                line: line + lines_before,
+            }),
+        }
+    }
+
+    /// Checks the quotes of a header that starts on `line`.
+    ///
+    /// # Errors
+    /// If they are wrong in any way.
+    pub(super) fn in_header(self, input: &str, line: u64) -> Result<(), InputError> {
+        match self.in_row(input, line)? {
+            None => Ok(()),
+            Some(problems) => Err(InputError::Columns {
+                input: input.to_owned(),
+                line,
+                problems: format!(": {problems}"),
+            }),
+        }
+    }
 }
 
 const TEXT_AFTER_QUOTE: &str = "there is text after a closing quote";

@@ -84,7 +84,13 @@ impl Table {
         let has_separator = separator_line(&head).is_some();
         let open = |delimiter| {
             let file = File::open(copy).map_err(unreadable)?;
-            Self::open_with(input, file, delimiter, has_separator, options)
+            let opened = Self::open_with(input, file, delimiter, has_separator, options);
+            opened.map_err(|wrong| match wrong {
+                InputError::NoHeader { input } if !head.is_empty() => {
+                    InputError::OnlyBlankLines { input }
+                }
+                wrong => wrong,
+            })
         };
         match options.delimiter {
             None => open(find_delimiter(&head)),
@@ -103,35 +109,43 @@ impl Table {
     ) -> Result<Self, InputError> {
         let mut reader = csv_reader(RecordReader::new(file), delimiter);
         let mut record = ByteRecord::new();
-        let mut next = |record: &mut ByteRecord| {
+        // Returns the line of the next record that is not blank, or `None` at the end.
+        let mut next = |record: &mut ByteRecord| loop {
             let has_more = reader
                 .read_byte_record(record)
                 .map_err(|error| csv_error(input, error))?;
+            if !has_more {
+                return Ok(None);
+            }
             let end = reader.position().byte();
-            let line = reader.get_mut().record(end).line;
-            Ok((has_more, line))
+            let raw = reader.get_mut().record(end);
+            let quotes = check_record(raw.bytes, delimiter, record.len(), |_, _| false);
+            if !(record.iter().all(is_blank) && quotes == Quotes::Right) {
+                return Ok(Some((raw.line, quotes)));
+            }
         };
-        if has_separator {
-            next(&mut record)?;
+        let mut start = next(&mut record)?;
+        if has_separator && start.is_some() {
+            start = next(&mut record)?;
         }
-        let (has_header, line) = next(&mut record)?;
-        if !has_header {
+        let Some((line, quotes)) = start else {
             return Err(InputError::NoHeader {
                 input: input.to_owned(),
             });
-        }
+        };
+        quotes.in_header(input, line)?;
         let layout = Layout::from_header(input, line, delimiter, &record, &options.columns);
         let layout = layout.or_else(|wrong| {
             // A title, or the name of a table, may stand above the header.
             for _ in 0..LINES_TO_HEADER {
-                let (has_more, line) = next(&mut record)?;
-                if !has_more {
+                let Some((below, _)) = next(&mut record)? else {
                     break;
-                }
-                if Layout::from_header(input, line, delimiter, &record, &options.columns).is_ok() {
+                };
+                if Layout::from_header(input, below, delimiter, &record, &options.columns).is_ok() {
                     return Err(InputError::HeaderBelow {
-                        wrong: wrong.to_string(),
-                        line,
+                        input: input.to_owned(),
+                        first: line,
+                        line: below,
                     });
                 }
             }
@@ -197,7 +211,7 @@ impl Table {
             let Some(line) = self.read_record()? else {
                 return Ok(None);
             };
-            if self.is_blank() {
+            if self.is_blank() && !self.has_wrong_quotes() {
                 self.blank_rows += 1;
                 continue;
             }
@@ -245,7 +259,9 @@ impl Table {
                 Err(_) => false,
             };
             let cell = cell.trim_ascii();
-            is_blank || (!self.layout.is_email(column) && cell.eq_ignore_ascii_case(b"false"))
+            is_blank
+                || (!self.layout.is_email(column)
+                    && cell.trim_ascii().eq_ignore_ascii_case(b"false"))
         })
     }
 
@@ -302,4 +318,9 @@ fn csv_error(input: &str, error: csv::Error) -> InputError {
         input: input.to_owned(),
         source,
     }
+}
+
+/// Whether a cell is empty or has nothing but white space.
+fn is_blank(cell: &[u8]) -> bool {
+    std::str::from_utf8(cell).is_ok_and(|text| text.trim().is_empty())
 }

@@ -161,6 +161,8 @@ struct Bounds {
     after_cr: bool,
     record: usize,
     record_line: u64,
+    /// The line of the last quote that opened.
+    quote_line: u64,
     cell: usize,
 }
 
@@ -172,6 +174,7 @@ impl Bounds {
             after_cr: false,
             record: 0,
             record_line: 1,
+            quote_line: 1,
             cell: 0,
         }
     }
@@ -189,6 +192,7 @@ impl Bounds {
                     });
                 }
                 (_, QuoteEvent::CellEnd) => self.cell = 0,
+                (_, QuoteEvent::Opens) => self.quote_line = self.line,
                 (_, QuoteEvent::RecordEnd) => (self.cell, self.record) = (0, 0),
                 _ => {}
             }
@@ -201,9 +205,9 @@ impl Bounds {
             }
             if self.cell > MAX_CELL || self.record > MAX_RECORD {
                 return Err(if self.scanner.is_open() {
-                    InputError::OpenQuote {
+                    InputError::LongQuote {
                         input: input.to_owned(),
-                        line: self.record_line,
+                        line: self.quote_line,
                     }
                 } else {
                     InputError::TooLong {
@@ -274,10 +278,12 @@ impl Decoding {
                     let decoder = encoding.new_decoder_without_bom_handling();
                     Ok((Self::Other(Box::new(decoder)), 0))
                 }
-                None if matches!(head, [0, _, 0, _, ..] | [_, 0, _, 0, ..]) => Err(
-                    "it looks like UTF-16 without a byte order mark; save it as \"CSV UTF-8\", or add --encoding utf-16le"
-                        .to_owned(),
-                ),
+                None if matches!(head, [0, 1..=255, 0, 1..=255, ..]) => {
+                    Err(without_mark("utf-16be"))
+                }
+                None if matches!(head, [1..=255, 0, 1..=255, 0, ..]) => {
+                    Err(without_mark("utf-16le"))
+                }
                 None => Ok((Self::Utf8, 0)),
             },
         }
@@ -322,6 +328,12 @@ impl Decoding {
     }
 }
 
+fn without_mark(encoding: &str) -> String {
+    format!(
+        "it looks like UTF-16 without a byte order mark; save it as \"CSV UTF-8\", or add --encoding {encoding}"
+    )
+}
+
 /// Returns what a file is that is no CSV, and what to do, by its first bytes.
 fn file_kind(head: &[u8]) -> Option<&'static str> {
     let text = head
@@ -333,19 +345,31 @@ fn file_kind(head: &[u8]) -> Option<&'static str> {
             .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
     };
     let kind = match head {
-        [b'P', b'K', 3, 4, ..] => {
+        [b'P', b'K', 3 | 5 | 7, 4 | 6 | 8, ..] => {
             "it is a workbook (.xlsx) or a zip archive; open it in Excel and save the sheet as \"CSV UTF-8\""
         }
         [0xD0, 0xCF, 0x11, 0xE0, ..] => {
             "it is an old Excel workbook (.xls); open it in Excel and save the sheet as \"CSV UTF-8\""
         }
         [0x1F, 0x8B, ..] => "it is compressed; unpack it first (gunzip)",
+        [b'7', b'z', 0xBC, 0xAF, ..] => "it is compressed; unpack it first (7-Zip)",
+        [0x89, b'P', b'N', b'G', ..] | [0xFF, 0xD8, 0xFF, ..] => {
+            "it is a picture; export the list as CSV"
+        }
+        _ if begins("SQLite format 3") => "it is a database (SQLite); export the list as CSV",
+        [b'P', b'A', b'R', b'1', ..] => "it is a table in Parquet; export the list as CSV",
         _ if begins("%PDF") => "it is a PDF; export the list as CSV",
         _ if begins("{\\rtf") => "it is a document in RTF; export the list as CSV",
-        _ if begins("<!doctype html") || begins("<html") => {
+        // A comment, or a part of a page.
+        _ if begins("<!")
+            || begins("<html")
+            || begins("<head")
+            || begins("<body")
+            || begins("<table") =>
+        {
             "it is a web page (HTML), perhaps of a download that needs a login; export the list as CSV"
         }
-        _ if begins("<?xml") => "it is XML; export the list as CSV",
+        _ if begins("<") => "it is XML; export the list as CSV",
         _ if begins("{") || begins("[{") || begins("[\n") => "it is JSON; export the list as CSV",
         _ if begins("#TYPE ") => {
             "its first line is PowerShell's type information; delete that line, or export with -NoTypeInformation"

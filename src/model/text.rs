@@ -37,7 +37,8 @@ pub(crate) fn quoted(value: &str) -> String {
             text.push('…');
             break;
         }
-        if is_invisible(c) {
+        // Two hyphens look like the usual one.
+        if is_invisible(c) || matches!(c, '\u{2010}' | '\u{2011}') {
             let _ = write!(text, "<U+{:04X}>", u32::from(c));
         } else {
             text.push(c);
@@ -87,11 +88,11 @@ pub(crate) fn nearest<'n>(
         .map(|(_, name)| name)
 }
 
-/// Returns `; did you mean "…"?` with the nearest name, or nothing.
+/// Returns ` (did you mean "…"?)` with the nearest name, or nothing.
 #[must_use]
 pub(crate) fn did_you_mean<'n>(wanted: &str, names: impl IntoIterator<Item = &'n str>) -> String {
     nearest(wanted, names).map_or_else(String::new, |name| {
-        format!("; did you mean {}?", quoted(name))
+        format!(" (did you mean {}?)", quoted(name))
     })
 }
 
@@ -225,7 +226,7 @@ mod tests {
         ] {
             assert_eq!(nearest(wanted, names), name, "{wanted}");
         }
-        assert_eq!(did_you_mean("gpc", names), "; did you mean \"gcp\"?");
+        assert_eq!(did_you_mean("gpc", names), " (did you mean \"gcp\"?)");
         assert_eq!(did_you_mean("x", names), "");
     }
 

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io;
 
 use super::totals::Totals;
-use crate::input::escape::{escaped, unescaped};
+use crate::input::escape::{escaped, unescaped, without_formula};
 use crate::input::{Entry, Rows};
 use crate::model::{Change, Effect, Field, Value, fold};
 use crate::store::history::{HistoryError, Rename, Renames, RowHistory};
@@ -98,7 +98,9 @@ fn write_rows(
             &changes,
             outcome.message(),
         ];
-        write_cells(&mut results, cells).map_err(failing)?;
+        results
+            .write_record(cells.map(|cell| without_formula(cell).into_owned()))
+            .map_err(failing)?;
         if !outcome.outcome.is_success() {
             let moved = moved.email_now(position.number, member, email);
             let (original, beyond) = original_cells(&rows, &entry, &fields, moved);
@@ -151,7 +153,7 @@ impl Format {
     }
 }
 
-/// Writes a record whose cells no spreadsheet runs as a formula.
+/// Writes a record that is an input, and that a spreadsheet does not change.
 fn write_cells<'c, W: io::Write>(
     writer: &mut csv::Writer<W>,
     cells: impl IntoIterator<Item = &'c str>,

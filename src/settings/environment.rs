@@ -10,6 +10,16 @@ const PREFIX: &str = "SIGMA_BULK_";
 /// Settings whose variable may also lack `BULK_`, as Sigma's own tools have it.
 const SHORT_NAMES: [&str; 2] = ["client_id", "client_secret"];
 
+/// Returns what separates the items of a setting that is a list.
+fn separator(field: &str) -> Option<fn(char) -> bool> {
+    match field {
+        "protected" => Some(|c| matches!(c, ',' | ';') || c.is_whitespace()),
+        // The names of columns have blanks.
+        "ignore_column" | "map" => Some(|c| matches!(c, ',' | '\n')),
+        _ => None,
+    }
+}
+
 impl Layer {
     /// Returns the layer of the environment; `get` returns a variable's value.
     ///
@@ -40,14 +50,14 @@ impl Layer {
                 continue;
             };
             let flag = format!("--{}", declared.key());
-            let words: Vec<String> = if declared.field == "protected" {
-                value
-                    .split(|c: char| c == ',' || c == ';' || c.is_whitespace())
-                    .filter(|email| !email.is_empty())
-                    .map(|email| format!("{flag}={email}"))
-                    .collect()
-            } else {
-                vec![format!("{flag}={value}")]
+            let words: Vec<String> = match separator(declared.field) {
+                Some(separates) => value
+                    .split(separates)
+                    .map(str::trim)
+                    .filter(|item| !item.is_empty())
+                    .map(|item| format!("{flag}={item}"))
+                    .collect(),
+                None => vec![format!("{flag}={value}")],
             };
             let one = Parser::command()
                 .try_get_matches_from(words)

@@ -68,7 +68,7 @@ fn retry_after_pauses_all_workers() {
         });
         let (api, bench) = (Api::with_users(20).faults(faults), Bench::new());
         bench
-            .update(&api, &many(20), &["--concurrency", "1"])
+            .update(&api, many(20), &["--concurrency", "1"])
             .exits(0);
         let at: Vec<Duration> = api.stats().patches.iter().map(|patch| patch.at).collect();
         let pause = at[1] - at[0];
@@ -89,7 +89,7 @@ fn rate_limit_without_retry_after_loses_no_rows() {
         rate_limit,
         ..Faults::default()
     });
-    bench.update(&api, &many(60), &["--retries", "8"]).exits(0);
+    bench.update(&api, many(60), &["--retries", "8"]).exits(0);
     assert_eq!(bench.check_files(), [("updated".to_owned(), 60)].into());
 }
 
@@ -103,7 +103,7 @@ fn server_concurrency_limit_loses_no_rows() {
     });
     // The server rejects all but five requests of the first burst.
     bench
-        .update(&api, &many(60), &["--retries", "5", "--concurrency", "16"])
+        .update(&api, many(60), &["--retries", "5", "--concurrency", "16"])
         .exits(0);
     assert_eq!(bench.check_files(), [("updated".to_owned(), 60)].into());
     assert!(api.stats().refused_by_concurrency > 0);
@@ -113,7 +113,7 @@ fn server_concurrency_limit_loses_no_rows() {
 #[test]
 fn rate_limits_all_requests() {
     let (api, bench) = (Api::with_users(30), Bench::new());
-    bench.update(&api, &many(30), &["--rate", "50"]).exits(0);
+    bench.update(&api, many(30), &["--rate", "50"]).exits(0);
     let arrivals = api.stats().arrivals;
     // 1 whoami, 1 listing, 30 updates. Token requests are counted separately.
     assert_eq!(arrivals.len(), 32);
@@ -135,7 +135,7 @@ fn concurrency_limits_all_requests() {
         let (api, bench) = (Api::with_users(60).faults(faults), Bench::new());
         let most = concurrency.to_string();
         bench
-            .update(&api, &many(60), &["--concurrency", &most, "--lookup", mode])
+            .update(&api, many(60), &["--concurrency", &most, "--lookup", mode])
             .exits(0);
         assert_eq!(api.stats().peak_in_flight, concurrency);
     }
@@ -155,7 +155,7 @@ fn expired_token_is_renewed_once_for_all_workers() {
     });
     let bench = Bench::new();
     bench
-        .update(&api, &many(40), &["--concurrency", "8"])
+        .update(&api, many(40), &["--concurrency", "8"])
         .exits(0);
     let calls = api.stats().token_calls;
     assert!(calls.len() >= 2, "{calls:?}");
@@ -183,7 +183,7 @@ fn rejected_token_is_replaced_and_rows_continue() {
     });
     let bench = Bench::new();
     bench
-        .update(&api, &many(12), &["--concurrency", "4"])
+        .update(&api, many(12), &["--concurrency", "4"])
         .exits(0);
     let stats = api.stats();
     assert!(stats.answered(401) > 0, "no token was rejected");
@@ -239,7 +239,7 @@ fn revoked_credentials_stop_a_resumable_run() {
 fn connections_are_reused() {
     let (api, bench) = (Api::with_users(200), Bench::new());
     bench
-        .update(&api, &many(200), &["--concurrency", "4"])
+        .update(&api, many(200), &["--concurrency", "4"])
         .exits(0);
     let connections = api.stats().connections;
     assert!(connections <= 5, "{connections} connections for 200 rows");

@@ -47,7 +47,7 @@ fn dry_run_prints_50_members_and_saves_all() {
     let (api, bench) = (Api::with_users(60), Bench::new());
     let rows: String = (1..=60).map(|n| format!("user{n}@x.org,A\n")).collect();
     let ran = bench
-        .update(&api, &format!("Email,First Name\n{rows}"), &["--dry-run"])
+        .update(&api, format!("Email,First Name\n{rows}"), &["--dry-run"])
         .exits(0);
     assert_eq!(ran.stdout.matches("First Name").count(), 50);
     assert!(

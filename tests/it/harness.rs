@@ -185,7 +185,7 @@ impl Bench {
     }
 
     /// Updates the members of `api` from this CSV without a rate limit.
-    pub(crate) fn update(&self, api: &Api, csv: &str, more: &[&str]) -> Ran {
+    pub(crate) fn update(&self, api: &Api, csv: impl AsRef<[u8]>, more: &[&str]) -> Ran {
         self.write("input.csv", csv);
         let url = api.sandbox.url();
         self.run(&self.update_words(&url, more))

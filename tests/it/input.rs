@@ -4,12 +4,6 @@ use sigma_bulk::sandbox::Endpoint;
 
 use crate::harness::{Api, Bench, Ran};
 
-fn update_bytes(api: &Api, bench: &Bench, bytes: impl AsRef<[u8]>, more: &[&str]) -> Ran {
-    bench.write("input.csv", bytes);
-    let url = api.sandbox.url();
-    bench.run(&bench.update_words(&url, more))
-}
-
 fn utf16(text: &str, little: bool) -> Vec<u8> {
     let mark = [0xFEFF].into_iter();
     mark.chain(text.encode_utf16())
@@ -52,7 +46,7 @@ fn all_encodings_and_delimiters_read_the_same() {
     ];
     for (form, bytes) in forms {
         let (api, bench) = (Api::with_users(2), Bench::new());
-        let ran = update_bytes(&api, &bench, bytes, &[]);
+        let ran = bench.update(&api, bytes, &[]);
         assert_eq!(ran.code, Some(0), "{form}: {}", ran.stderr);
         let (one, two) = (api.member("user1@x.org"), api.member("user2@x.org"));
         assert_eq!(
@@ -88,7 +82,7 @@ fn line_numbers_match_a_text_editor() {
             "nobody2@x.org,x",
             "nobody3@x.org,y",
         ];
-        update_bytes(&api, &bench, csv.join(end), &[]).exits(1);
+        bench.update(&api, csv.join(end), &[]).exits(1);
         let lines: Vec<String> = bench
             .results()
             .iter()
@@ -172,7 +166,7 @@ fn bad_file_errors_say_what_where_and_remedy() {
     ];
     let mut text = String::new();
     for (name, bytes) in files {
-        let ran = update_bytes(&api, &bench, bytes, &[]).exits(2);
+        let ran = bench.update(&api, bytes, &[]).exits(2);
         text += &format!("{name}: {}", ran.stderr);
     }
     insta::assert_snapshot!(text);
@@ -199,7 +193,7 @@ fn bad_row_errors_say_what_where_and_remedy() {
                user5@x.org,,,,robot\n\
                user6@x.org,,,TRUE,Guest\n\
                user7@x.org, \"A\",,,\n";
-    update_bytes(&api, &bench, csv, &[]).exits(1);
+    bench.update(&api, csv, &[]).exits(1);
     let text: String = bench
         .results()
         .iter()
@@ -214,7 +208,9 @@ fn bad_row_errors_say_what_where_and_remedy() {
     assert_eq!(api.stats().requests_to(Endpoint::UpdateMember), 1);
     // Without corrections, failed.csv fails in the same way.
     let again = Bench::new();
-    update_bytes(&api, &again, bench.read("run/failed.csv"), &[]).exits(1);
+    again
+        .update(&api, bench.read("run/failed.csv"), &[])
+        .exits(1);
     assert_eq!(again.outcomes(), ["invalid"; 7]);
 }
 
@@ -222,14 +218,14 @@ fn bad_row_errors_say_what_where_and_remedy() {
 fn failed_csv_can_be_corrected_and_rerun() {
     let (api, bench) = (Api::with_users(3), Bench::new());
     let csv = "Email;First Name;isArchived\nuser1@x.org;\"A;\"\"1\"\"\";\nnew@x.org;\"two\nlines\";\nuser2@x.org;C;maybe\n";
-    update_bytes(&api, &bench, csv, &[]).exits(1);
+    bench.update(&api, csv, &[]).exits(1);
     let failed = bench.read("run/failed.csv");
     api.sandbox
         .edit("id3", |member| member.email = "new@x.org".to_owned())
         .unwrap();
     let mended = failed.replace("maybe", "true");
     let again = Bench::new();
-    update_bytes(&api, &again, mended, &[]).exits(0);
+    again.update(&api, mended, &[]).exits(0);
     assert_eq!(again.outcomes(), ["updated", "updated"]);
     assert_eq!(api.member("new@x.org").first_name, "two\nlines");
 }
@@ -239,17 +235,18 @@ fn failed_csv_can_be_corrected_and_rerun() {
 fn delimiter_setting_still_accepts_own_files() {
     let (api, bench) = (Api::with_users(2), Bench::new());
     let csv = "Email|First Name\nuser1@x.org|A\nuser2@x.org\n";
-    update_bytes(&api, &bench, csv, &["--delimiter", "|"]).exits(1);
+    bench.update(&api, csv, &["--delimiter", "|"]).exits(1);
     for (file, code) in [("failed.csv", 1), ("undo.csv", 0)] {
         let again = Bench::new();
         let bytes = bench.read(&format!("run/{file}"));
-        update_bytes(&api, &again, bytes, &["--delimiter", "|"]).exits(code);
+        again.update(&api, bytes, &["--delimiter", "|"]).exits(code);
     }
     assert_eq!(api.member("user1@x.org").first_name, "First");
     let again = Bench::new();
-    update_bytes(&api, &again, "Email|Shoe Size\n", &["--delimiter", ";"])
+    again
+        .update(&api, "Email|Shoe Size\n", &["--delimiter", ";"])
         .exits(2)
-        .says("\"Email|Shoe Size\", which is unknown");
+        .says("--delimiter '|'");
 }
 
 /// `--limit` reduces what is sent, but a damaged file is rejected even when the damage is after the limit.
@@ -262,24 +259,27 @@ fn limit_still_checks_the_whole_file() {
     ] {
         let (api, bench) = (Api::with_users(2), Bench::new());
         let csv = [b"Email,First Name\nuser1@x.org,A\n", wrong].concat();
-        update_bytes(&api, &bench, csv, &["--limit", "1"]).exits(2);
+        bench.update(&api, csv, &["--limit", "1"]).exits(2);
         assert!(api.stats().requests.is_empty());
     }
     let (api, bench) = (Api::with_users(2), Bench::new());
     let csv = "Email,First Name\nuser1@x.org,\"A\nuser2@x.org,B\n";
-    update_bytes(&api, &bench, csv, &["--limit", "1"])
+    bench
+        .update(&api, csv, &["--limit", "1"])
         .exits(2)
         .says("line 2: a quote opens");
     // A wrong row after the limit does not belong to the run.
     let csv = "Email,First Name\nuser1@x.org,A\nuser2@x.org\n";
-    update_bytes(&api, &bench, csv, &["--limit", "1", "--strict"]).exits(0);
+    bench
+        .update(&api, csv, &["--limit", "1", "--strict"])
+        .exits(0);
     assert_eq!(bench.outcomes(), ["updated"]);
 }
 
 #[test]
 fn header_only_file_succeeds_with_no_rows() {
     let (api, bench) = (Api::with_users(1), Bench::new());
-    update_bytes(&api, &bench, "Email,First Name\n", &[]).exits(0);
+    bench.update(&api, "Email,First Name\n", &[]).exits(0);
     assert_eq!(bench.summary()["rows"], 0);
 }
 
@@ -310,7 +310,9 @@ fn concurrent_run_matches_sequential_run() {
     }
     let run = |concurrency: &str| {
         let (api, bench) = (Api::with_users(590), Bench::new());
-        update_bytes(&api, &bench, &csv, &["--concurrency", concurrency]).exits(1);
+        bench
+            .update(&api, &csv, &["--concurrency", concurrency])
+            .exits(1);
         assert_eq!(api.stats().peak_in_flight_one_member, 1);
         bench.check_files();
         (api.state(), bench.outcomes())
@@ -338,7 +340,9 @@ fn wrong_quotes_are_never_repaired() {
         assert_eq!(api.member("user1@x.org").first_name, "First", "{cell}");
         // The file of failed rows has right quotes and values that may be wrong.
         let again = Bench::new();
-        update_bytes(&api, &again, bench.read("run/failed.csv"), &[]).exits(1);
+        again
+            .update(&api, bench.read("run/failed.csv"), &[])
+            .exits(1);
         assert_eq!(again.outcomes(), ["invalid"], "{cell}");
     }
     for (rows, line) in [

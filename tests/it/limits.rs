@@ -109,13 +109,13 @@ fn failure_percentage_applies_from_100_rows() {
     };
     let (api, bench) = (Api::with_users(200), Bench::new());
     bench
-        .update(&api, &rows(50), &["--max-failures", "5%"])
+        .update(&api, rows(50), &["--max-failures", "5%"])
         .exits(1);
     let (again, bench) = (Api::with_users(200), Bench::new());
     bench
         .update(
             &again,
-            &rows(200),
+            rows(200),
             &["--max-failures", "5%", "--concurrency", "1"],
         )
         .exits(4);

@@ -192,7 +192,7 @@ fn auto_picks_the_mode_with_fewer_requests() {
         bench
             .update(
                 &api,
-                &format!("Email,First Name\n{rows}"),
+                format!("Email,First Name\n{rows}"),
                 &["--lookup", "auto"],
             )
             .exits(0);

@@ -18,6 +18,7 @@ mod api; // HTTP behaviour: statuses, retries, pauses, rate limits, tokens.
 mod counts; // The counts before a run, the preview and the run agree.
 mod dry_run; // Previews, saved plans, and applying them.
 mod exit_codes; // One test for each exit code.
+mod files; // Files as people make them: damaged, of another kind, or changed by a spreadsheet.
 mod garbage; // Servers that answer with malformed data.
 mod harness; // Helpers: starts the sandbox, runs the binary, reads a run's files.
 mod input; // Valid and invalid CSV files.

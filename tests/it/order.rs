@@ -181,7 +181,7 @@ fn check(rows: &[Row], population: usize, mode: &str) -> Result<(), TestCaseErro
     let (api, bench) = (Api::with((1..=population).map(user)), Bench::new());
     let mut expected = api.state();
     let fates = model(&mut expected, rows);
-    let ran = bench.update(&api, &render(rows), &["--lookup", mode, "--quiet"]);
+    let ran = bench.update(&api, render(rows), &["--lookup", mode, "--quiet"]);
     prop_assert!(
         matches!(ran.code, Some(0 | 1)),
         "{:?} {}",

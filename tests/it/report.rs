@@ -100,7 +100,7 @@ fn first_20_failures_are_printed_and_the_rest_counted() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     let rows: String = (1..=30).map(|n| format!("nobody{n}@x.org,A\n")).collect();
     let ran = bench
-        .update(&api, &format!("Email,First Name\n{rows}"), &[])
+        .update(&api, format!("Email,First Name\n{rows}"), &[])
         .exits(1);
     assert_eq!(ran.stderr.matches("not_found").count(), 20);
     assert!(
