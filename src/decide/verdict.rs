@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Applied, Change, Member, Outcome, RowOutcome, Value, quoted};
+use crate::model::{Applied, Change, Field, Member, Outcome, RowOutcome, Value, quoted};
 
 /// An update that was sent.
 #[derive(Clone, Debug)]
@@ -94,7 +94,10 @@ pub(crate) fn after_answer(sent: &SentUpdate, answer: &UpdateAnswer) -> Verdict 
                 Some(change) if change.after == Value::Flag(true) => (mismatch(now, change), false),
                 Some(change) => {
                     let message = mismatch(now, change);
-                    return Verdict::Outcome(sent.outcome(Outcome::Failed, Some(message)));
+                    return Verdict::Outcome(RowOutcome {
+                        is_renamed: is_renamed(now, &sent.changes),
+                        ..sent.outcome(Outcome::Failed, Some(message))
+                    });
                 }
             }
         }
@@ -131,6 +134,9 @@ pub(crate) fn after_reread(
     reread: &Result<Member, String>,
 ) -> Option<RowOutcome> {
     let reason = &doubt.reason;
+    let is_renamed = reread
+        .as_ref()
+        .map_or(None, |now| is_renamed(now, &sent.changes));
     let applied = reread.as_ref().map(|now| now.applied(&sent.changes));
     let outcome = match applied {
         Ok(Applied::Full) => sent.outcome(
@@ -142,6 +148,7 @@ pub(crate) fn after_reread(
         _ if doubt.is_stopped => return None,
         Ok(Applied::Partial) => RowOutcome {
             is_partial: true,
+            is_renamed,
             ..sent.outcome(
                 Outcome::Failed,
                 Some(format!(
@@ -158,7 +165,10 @@ pub(crate) fn after_reread(
             } else {
                 reason.clone()
             };
-            sent.outcome(Outcome::Failed, Some(message))
+            RowOutcome {
+                is_renamed,
+                ..sent.outcome(Outcome::Failed, Some(message))
+            }
         }
         Err(why) => sent.outcome(
             Outcome::Unknown,
@@ -193,6 +203,7 @@ pub(crate) fn after_canary_reread(
     RowOutcome {
         outcome: kind,
         is_partial,
+        is_renamed: reread.as_ref().map_or(None, |now| is_renamed(now, changes)),
         message: Some(message.into()),
         ..outcome
     }
@@ -207,6 +218,24 @@ impl SentUpdate {
             changes: Arc::clone(&self.changes),
             ..RowOutcome::new(self.row, outcome, message.map(Into::into))
         }
+    }
+}
+
+/// Returns whether a member has the new email of `changes` (`true`) or the old one (`false`), if it has one of them.
+fn is_renamed(member: &Member, changes: &[Change]) -> Option<bool> {
+    let change = changes.iter().find(|change| change.field == Field::Email)?;
+    let now = member.values.get(Field::Email)?;
+    let fits = |value: &Value| Field::Email.matches(Some(now), value);
+    if *now == change.after {
+        Some(true)
+    } else if change.before.as_ref() == Some(now) {
+        Some(false)
+    } else if fits(&change.after) {
+        Some(true)
+    } else if change.before.as_ref().is_some_and(fits) {
+        Some(false)
+    } else {
+        None
     }
 }
 

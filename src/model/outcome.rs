@@ -124,6 +124,10 @@ pub struct RowOutcome {
     /// Whether a part of the changes was applied, although the row failed.
     #[serde(rename = "partly", default, skip_serializing_if = "is_false")]
     pub is_partial: bool,
+    /// Whether the member was seen with the new email (`true`) or the old one (`false`) after an update that failed, if
+    /// that was to set another email and the API showed it.
+    #[serde(rename = "renamed", default, skip_serializing_if = "Option::is_none")]
+    pub is_renamed: Option<bool>,
     /// The changes that were sent, or would be. The journal leaves them out where the row's intent has them.
     #[serde(default = "no_changes", skip_serializing_if = "is_empty")]
     pub changes: Arc<[Change]>,
@@ -167,6 +171,7 @@ impl RowOutcome {
             status: None,
             attempts: 0,
             is_partial: false,
+            is_renamed: None,
             changes: no_changes(),
             message,
         }
@@ -176,6 +181,16 @@ impl RowOutcome {
     #[must_use]
     pub fn message(&self) -> &str {
         self.message.as_deref().unwrap_or_default()
+    }
+
+    /// Returns what the outcome says about the new email that the row's intent announced.
+    #[must_use]
+    pub fn rename_effect(&self) -> Effect {
+        match self.is_renamed {
+            Some(true) => Effect::Applied,
+            Some(false) => Effect::None,
+            None => self.effect(),
+        }
     }
 
     /// Returns what the outcome says about the update that the row's intent announced.

@@ -102,7 +102,7 @@ fn write_rows(
             .write_record(cells.map(|cell| without_formula(cell).into_owned()))
             .map_err(failing)?;
         if !outcome.outcome.is_success() {
-            let moved = moved.email_now(position.number, member, email);
+            let moved = moved.email_now(member, email);
             let (original, beyond) = original_cells(&rows, &entry, &fields, moved);
             let added = [outcome.outcome.name(), outcome.message()];
             let cells = original.iter().map(String::as_str).chain(added);
@@ -221,7 +221,7 @@ fn failed_header(rows: &Rows, fields: &[Field]) -> Vec<String> {
     own.into_iter().chain(more).collect()
 }
 
-/// The members that other rows have renamed. A row in failed.csv must name such a member by its present email, because
+/// The members that the run has renamed. A row in failed.csv must name such a member by its present email, because
 /// the email before may belong to somebody else by now.
 #[derive(Debug)]
 struct RenameIndex<'r> {
@@ -239,16 +239,14 @@ impl<'r> RenameIndex<'r> {
         }
     }
 
-    /// Returns the present email of a row's member, if another row renamed it.
-    fn email_now(&self, row: u32, member: Option<&str>, email: &str) -> Option<&'r str> {
+    /// Returns the present email of a row's member, if a row renamed it.
+    fn email_now(&self, member: Option<&str>, email: &str) -> Option<&'r str> {
         let rename = match member {
             Some(member) => self.renames.applied_to(member),
             None if self.by_email.is_empty() => None,
             None => self.by_email.get(&*fold(email)).copied(),
         };
-        rename
-            .filter(|rename| rename.row != row)
-            .map(|rename| &*rename.last)
+        rename.map(|rename| &*rename.last)
     }
 }
 

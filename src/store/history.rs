@@ -39,8 +39,6 @@ pub(crate) struct Rename {
     pub first: Box<str>,
     /// The other email.
     pub last: Box<str>,
-    /// The number of the row that asks for it.
-    pub row: u32,
     /// What became of it.
     pub effect: Effect,
 }
@@ -214,7 +212,6 @@ impl RunHistory {
                 let rename = Rename {
                     first: first.clone(),
                     last: last.clone(),
-                    row,
                     effect,
                 };
                 all.0.insert(intent.member_id, rename);

@@ -293,6 +293,61 @@ fn not_attempted_when_the_run_stopped_before_the_row() {
     assert_eq!(bench.summary()["stop"], "failure_limit");
 }
 
+/// The API renames the member and fails before it sets the other value. If the member could be read after that, undo.csv
+/// names it by the new email; if not, the row is left out, because either email may belong to somebody else.
+#[test]
+fn undo_names_a_member_whose_rename_was_half_done() {
+    for is_readable in [true, false] {
+        let faults = Faults {
+            fail_before: 1.0,
+            latency: Duration::from_secs(1),
+            only: Some(vec![Endpoint::UpdateMember]),
+            ..Faults::default()
+        };
+        let (api, bench) = (Api::with_users(1).faults(faults.clone()), Bench::new());
+        bench.write(
+            "input.csv",
+            "Email,First Name,New Email\nuser1@x.org,A,new@x.org\n",
+        );
+        let url = api.sandbox.url();
+        let child = bench.start(&bench.update_words(&url, &["--retries", "0"]));
+        api.wait_until(|stats| stats.requests_to(Endpoint::UpdateMember) > 0);
+        api.sandbox
+            .edit("id1", |member| member.email = "new@x.org".to_owned())
+            .unwrap();
+        if !is_readable {
+            api.sandbox.set_faults(Faults {
+                fail_before: 1.0,
+                only: None,
+                ..faults
+            });
+        }
+        let ran = Ran::of(child.wait_with_output().unwrap(), &bench).exits(1);
+        let undo = bench.read("run/undo.csv");
+        api.sandbox.set_faults(Faults::default());
+        if is_readable {
+            assert_eq!(bench.outcomes(), ["failed"]);
+            assert_eq!(
+                undo,
+                "Email,First Name,New Email\nnew@x.org,First,user1@x.org\n"
+            );
+            let again = Bench::new();
+            again.update(&api, undo, &[]).exits(0);
+        } else {
+            assert_eq!(bench.outcomes(), ["unknown"]);
+            assert_eq!(undo, "Email,First Name,New Email\n");
+            assert!(
+                ran.stdout.contains("1 row missing from undo.csv"),
+                "{}",
+                ran.stdout
+            );
+            // The command knows the member by its id.
+            bench.undo(&[]).exits(0);
+        }
+        assert_eq!(api.state(), Api::with_users(1).state());
+    }
+}
+
 /// The API applies only some of the values and answers with an error.
 #[test]
 fn partial_update_is_failed_and_can_be_undone() {

@@ -97,7 +97,7 @@ impl JournalIndex {
                 if let Some(entry) = self.entry(outcome.row) {
                     entry.outcome = Offset::new(at);
                     entry.open = 0;
-                    entry.rename = entry.rename.map(|_| outcome.effect());
+                    entry.rename = entry.rename.map(|_| outcome.rename_effect());
                 }
             }
             Record::Abandoned(row) => {
