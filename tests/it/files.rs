@@ -201,6 +201,11 @@ fn damaged_values_are_refused_or_announced() {
         assert_eq!(api.member("user1@x.org").first_name, cell);
         run(cell, &["--strict"]).0.exits(2).says(says);
     }
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    let csv = "Email,First Name\nuser1@x.org,NULL\nTotal,\n";
+    let ran = bench.update(&api, csv, &["--strict"]).exits(2);
+    ran.says("1 row is invalid, values look damaged")
+        .says("Total");
     for cell in [
         "Null",
         "None",
