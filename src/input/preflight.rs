@@ -184,6 +184,12 @@ impl Preflight {
             .filter(|id| self.uses.of(*id) & Uses::LOOKED_UP != 0)
     }
 
+    /// Returns whether rows name a key as a new email only.
+    #[must_use]
+    pub fn is_new_email_only(&self, key: KeyId) -> bool {
+        self.uses.of(key) & Uses::LOOKED_UP == Uses::NEW_EMAIL
+    }
+
     /// Returns whether a row spells a key differently from its stored form.
     #[must_use]
     pub fn is_spelled_otherwise(&self, name: KeyId) -> bool {

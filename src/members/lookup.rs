@@ -55,6 +55,8 @@ pub(crate) struct Lookup {
     first_emails: HashMap<Box<str>, Box<str>>,
     /// Whether the API has only the older listing.
     has_old_listing: AtomicBool,
+    /// Whether the API has refused a search.
+    has_no_search: AtomicBool,
     /// The index into [`PAGE_SIZES`] that the API accepts.
     page_size: AtomicUsize,
 }
@@ -83,6 +85,7 @@ impl Lookup {
             settled: Mutex::default(),
             first_emails,
             has_old_listing: AtomicBool::new(false),
+            has_no_search: AtomicBool::new(false),
             page_size: AtomicUsize::new(0),
         }
     }
@@ -125,6 +128,11 @@ impl Lookup {
         spellings: Option<&[&str]>,
     ) -> Result<(), Failure> {
         let folded = [self.preflight.keys.text(key)];
+        if self.preflight.is_new_email_only(key) {
+            let members = self.holders(folded[0]).await?;
+            self.remember(key, &members);
+            return Ok(());
+        }
         // The spelling of a single row is not kept, so that every member in any case is fetched.
         let everybody = spellings.is_none() && self.preflight.is_spelled_otherwise(key);
         let mut members = Vec::new();
@@ -313,18 +321,9 @@ impl Lookup {
         found = fits(self.all_of(MemberFilter::Email(key)).await?);
         let mut has_search = true;
         if found.is_empty() || everybody {
-            match self.all_of(MemberFilter::Search(&folded)).await {
-                Ok(members) => found.extend(fits(members)),
-                // The search is deprecated. Without it, only a listing tells.
-                Err(failure)
-                    if matches!(
-                        failure.cause.status(),
-                        Some(400 | 404 | 405 | 410 | 422 | 501)
-                    ) =>
-                {
-                    has_search = false;
-                }
-                Err(failure) => return Err(failure),
+            match self.search(&folded).await? {
+                Some(members) => found.extend(fits(members)),
+                None => has_search = false,
             }
         }
         if found.is_empty() && folded != key {
@@ -332,6 +331,37 @@ impl Lookup {
         }
         let is_known = has_search || !(found.is_empty() || everybody);
         Ok(Some(found).filter(|_| is_known))
+    }
+
+    /// Returns the members that have a new email, in any case, with one request as a rule. Most new emails are free. If the
+    /// API has no search, other cases are not found, and the API refuses the update.
+    async fn holders(&self, new_email: &str) -> Result<Vec<Member>, Failure> {
+        let members = match self.search(new_email).await? {
+            Some(members) => members,
+            None => self.all_of(MemberFilter::Email(new_email)).await?,
+        };
+        let is_holder = |member: &Member| fold(self.first_email(member)) == new_email;
+        Ok(members.into_iter().filter(is_holder).collect())
+    }
+
+    /// Returns the members that a search finds, or `None` if the API has no search, which is deprecated.
+    async fn search(&self, text: &str) -> Result<Option<Vec<Member>>, Failure> {
+        if self.has_no_search.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        match self.all_of(MemberFilter::Search(text)).await {
+            Ok(members) => Ok(Some(members)),
+            Err(failure)
+                if matches!(
+                    failure.cause.status(),
+                    Some(400 | 404 | 405 | 410 | 422 | 501)
+                ) =>
+            {
+                self.has_no_search.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Lists the organization once, after the run has started: a member may be spelled in another case, and nothing

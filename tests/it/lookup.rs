@@ -262,3 +262,24 @@ fn without_search_one_listing_finds_other_spellings() {
     let listings = api.stats().requests_to(Endpoint::ListMembers);
     assert!(listings < 15, "{listings} listing requests");
 }
+
+/// A new email costs one request and never causes a listing. That the API has no search is found once, with all page sizes.
+#[test]
+fn free_new_emails_are_looked_up_with_one_request_each() {
+    for search in [true, false] {
+        let api = Api::start(Config {
+            population: Population::Members((1..=30).map(user).collect()),
+            search,
+            ..Config::default()
+        });
+        let bench = Bench::new();
+        let rows: String = (1..=5)
+            .map(|n| format!("user{n}@x.org,new{n}@x.org\n"))
+            .collect();
+        let csv = format!("Email,New Email\n{rows}");
+        let flags = ["--lookup", "each", "--concurrency", "1"];
+        bench.update(&api, csv, &flags).exits(0);
+        let requests = api.stats().requests_to(Endpoint::ListMembers);
+        assert_eq!(requests, if search { 10 } else { 15 });
+    }
+}
