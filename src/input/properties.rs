@@ -140,7 +140,7 @@ fn check(text: &str, file: &std::path::Path, copy: &std::path::Path) -> Result<(
     let Some((delimiter, rows)) = rows(file, copy) else {
         return Ok(());
     };
-    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+    let text = text.trim_start_matches('\u{FEFF}');
     let header_at = text.len() - text.trim_start_matches(['\n', '\r']).len();
     let mut header = Record::at(text, header_at, delimiter);
     let is_separator = |record: &Record| {

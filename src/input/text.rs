@@ -270,7 +270,11 @@ impl Decoding {
             [0xFF, 0xFE, 0, 0, ..] | [0, 0, 0xFE, 0xFF, ..] => {
                 Err("it is UTF-32; save it as \"CSV UTF-8\"".to_owned())
             }
-            [0xEF, 0xBB, 0xBF, ..] => Ok((Self::Utf8, 3)),
+            [0xEF, 0xBB, 0xBF, ..] => {
+                // Programs that add a mark do not look whether there is one.
+                let marks = head.chunks(3).take_while(|bytes| *bytes == b"\xEF\xBB\xBF");
+                Ok((Self::Utf8, 3 * marks.count()))
+            }
             [0xFF, 0xFE, ..] => Ok((Self::utf16(UTF_16LE), 2)),
             [0xFE, 0xFF, ..] => Ok((Self::utf16(UTF_16BE), 2)),
             _ => match encoding {
