@@ -67,11 +67,11 @@ impl Source {
             Self::Stdin => Ok(Box::new(io::stdin().lock())),
             Self::File(path) => {
                 let unreadable = |source| InputError::open(path, source);
-                let file = File::open(path).map_err(unreadable)?;
-                if file.metadata().map_err(unreadable)?.is_dir() {
+                // Windows opens no directory and says only that the access is denied.
+                if path.is_dir() {
                     return Err(unreadable(io::Error::from(io::ErrorKind::IsADirectory)));
                 }
-                Ok(Box::new(file))
+                Ok(Box::new(File::open(path).map_err(unreadable)?))
             }
         }
     }
