@@ -227,6 +227,26 @@ pub(crate) fn shortened(value: &str) -> Cow<'_, str> {
     }
 }
 
+/// The largest number of lines that one message names.
+pub(crate) const LINES_SHOWN: usize = 10;
+
+/// Formats line numbers as `lines 3, 9 and 12`, shortened if there are many. `all` is their number, of which `lines` may
+/// have only the first [`LINES_SHOWN`].
+pub(crate) fn line_list(all: usize, lines: impl Iterator<Item = u64>) -> String {
+    let mut shown: Vec<String> = lines
+        .take(LINES_SHOWN)
+        .map(|line| line.to_string())
+        .collect();
+    if all > shown.len() {
+        return format!("lines {} and {} more", shown.join(", "), all - shown.len());
+    }
+    match shown.pop() {
+        Some(last) if !shown.is_empty() => format!("lines {} and {last}", shown.join(", ")),
+        Some(last) => format!("line {last}"),
+        None => String::new(),
+    }
+}
+
 /// Formats a number with commas between thousands.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();

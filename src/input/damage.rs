@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::model::{Field, FieldKind, is_email, is_invisible, looks_decoded_wrongly, quoted};
-use crate::output::count;
+use crate::output::{LINES_SHOWN, count, line_list};
 
-/// The number of lines that a warning names.
-const LINES_SHOWN: usize = 10;
 /// What spreadsheets show in place of a value that they can't compute, besides `#REF!`, `#NAME?` and the like.
 const SPREADSHEET_ERRORS: [&str; 8] = [
     "#N/A",
@@ -145,7 +143,7 @@ pub(crate) struct Warnings(BTreeMap<(Damage, Field), Seen>);
 
 #[derive(Debug, Default)]
 struct Seen {
-    count: u64,
+    count: usize,
     lines: Vec<u64>,
     example: String,
 }
@@ -168,19 +166,11 @@ impl Warnings {
         self.0
             .iter()
             .map(|((damage, field), seen)| {
-                let lines: Vec<String> = seen.lines.iter().map(ToString::to_string).collect();
-                let more = seen.count - seen.lines.len() as u64;
-                let more = if more > 0 {
-                    format!(" and {more} more")
-                } else {
-                    String::new()
-                };
-                let noun = if seen.count == 1 { "line" } else { "lines" };
                 format!(
-                    "{} {damage} in {}: {noun} {}{more}, for example {}",
+                    "{} {damage} in {}: {}, for example {}",
                     field.column(),
-                    count(seen.count, "cell"),
-                    lines.join(", "),
+                    count(seen.count as u64, "cell"),
+                    line_list(seen.count, seen.lines.iter().copied()),
                     seen.example
                 )
             })

@@ -1,6 +1,5 @@
 //! The header of a CSV: which column holds what, and which byte separates the columns.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::str::FromStr;
 
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::InputError;
 use super::escape::unescaped;
 use super::table::{csv_reader, not_utf8};
-use crate::model::{Field, bare, is_invisible, nearest, quoted};
+use crate::model::{Field, bare, is_invisible, nearest, quoted, shown};
 
 /// The column that identifies the member.
 const EMAIL: &str = "Email";
@@ -289,10 +288,10 @@ fn listed(mut problems: Vec<String>) -> String {
 }
 
 fn no_email(header: &[String]) -> String {
-    let found: Vec<Cow<'_, str>> = header
+    let found: Vec<String> = header
         .iter()
         .take(PROBLEMS_SHOWN)
-        .map(|name| quoted(name).trim_matches('"').to_owned().into())
+        .map(|name| shown(name))
         .collect();
     let more = if header.len() > PROBLEMS_SHOWN {
         ", …"
@@ -355,7 +354,7 @@ fn suggestion(name: &str) -> String {
     };
     let near = || nearest(name, names());
     // A flag that could not be copied from the screen helps nobody.
-    let is_plain = quoted(name).len() == name.len() + 2;
+    let is_plain = shown(name) == name;
     match exact.or_else(alias).or_else(near) {
         Some(column) if name.contains(is_invisible) => {
             format!("did you mean \"{column}\", without the character that can't be seen?")

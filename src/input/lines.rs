@@ -19,10 +19,8 @@ pub(super) struct RecordReader<R> {
     bytes: Vec<u8>,
     base: u64,
     start: usize,
-    /// The number of line ends before `start`.
-    lines: u64,
-    /// Whether the byte before `start` is a carriage return.
-    after_cr: bool,
+    /// The line ends before `start`.
+    lines: LineEnds,
 }
 
 /// A record as it stands in the file.
@@ -48,8 +46,10 @@ impl<R> RecordReader<R> {
             bytes: Vec::new(),
             base: 0,
             start: 0,
-            lines: 0,
-            after_cr: false,
+            lines: LineEnds {
+                count: 0,
+                after_cr: false,
+            },
         }
     }
 
@@ -61,9 +61,8 @@ impl<R> RecordReader<R> {
         let length = length.clamp(self.start, self.bytes.len());
         let at = self.start;
         let record = self.bytes.get(at..length).unwrap_or_default();
-        let line = self.lines + 1;
-        self.lines += line_ends(record, self.after_cr);
-        self.after_cr = record.last().map_or(self.after_cr, |byte| *byte == b'\r');
+        let line = self.lines.count + 1;
+        self.lines.extend(record);
         self.start = length;
         RawRecord {
             bytes: self.bytes.get(at..length).unwrap_or_default(),
@@ -72,20 +71,34 @@ impl<R> RecordReader<R> {
     }
 }
 
-/// Returns the number of line ends: LF, CRLF, or CR. `after_cr` says that a CR stands before the text, to which an LF at
-/// its start belongs.
-fn line_ends(text: &[u8], after_cr: bool) -> u64 {
-    let mut count = 0;
-    let mut last_cr = after_cr.then_some(0);
-    for at in memchr2_iter(b'\n', b'\r', text) {
-        let is_cr = text.get(at) == Some(&b'\r');
-        // Positions are shifted by one, so that a CR before the text has one too.
-        if is_cr || last_cr != Some(at) {
-            count += 1;
+/// Counts line ends: LF, CRLF, or CR.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LineEnds {
+    /// The number so far.
+    pub(super) count: u64,
+    /// Whether the last byte was a CR, to which an LF belongs.
+    after_cr: bool,
+}
+
+impl LineEnds {
+    /// Takes the next byte.
+    pub(super) const fn push(&mut self, byte: u8) {
+        if byte == b'\r' || (byte == b'\n' && !self.after_cr) {
+            self.count += 1;
         }
-        last_cr = is_cr.then_some(at + 1);
+        self.after_cr = byte == b'\r';
     }
-    count
+
+    /// Takes the next bytes.
+    fn extend(&mut self, text: &[u8]) {
+        let mut next = 0;
+        for at in memchr2_iter(b'\n', b'\r', text) {
+            self.after_cr &= at == next;
+            self.push(text.get(at).copied().unwrap_or(b'\n'));
+            next = at + 1;
+        }
+        self.after_cr &= next == text.len();
+    }
 }
 
 impl<R> RecordReader<R> {
@@ -97,8 +110,7 @@ impl<R> RecordReader<R> {
             .take_while(|byte| matches!(byte, b'\n' | b'\r'))
             .count();
         let blank = text.get(..blank).unwrap_or_default();
-        self.lines += line_ends(blank, self.after_cr);
-        self.after_cr = blank.last().map_or(self.after_cr, |byte| *byte == b'\r');
+        self.lines.extend(blank);
         self.start += blank.len();
     }
 }
@@ -145,7 +157,12 @@ mod tests {
             ("\na\n", false, 2),
             ("\ra", true, 1),
         ] {
-            assert_eq!(line_ends(text.as_bytes(), after_cr), count, "{text:?}");
+            let start = LineEnds { count: 0, after_cr };
+            let (mut at_once, mut by_byte) = (start, start);
+            at_once.extend(text.as_bytes());
+            text.bytes().for_each(|byte| by_byte.push(byte));
+            assert_eq!(at_once.count, count, "{text:?}");
+            assert_eq!(at_once, by_byte, "{text:?}");
         }
     }
 

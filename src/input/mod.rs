@@ -299,6 +299,12 @@ pub enum InputError {
 }
 
 impl InputError {
+    pub(crate) fn too_many_rows(input: &str) -> Self {
+        Self::TooManyRows {
+            input: input.to_owned(),
+        }
+    }
+
     /// The error of a file that can't be opened.
     pub(crate) fn open(path: &Path, source: io::Error) -> Self {
         Self::Open {

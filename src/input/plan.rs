@@ -137,9 +137,7 @@ impl PlanReader {
         self.number = self
             .number
             .checked_add(1)
-            .ok_or_else(|| InputError::TooManyRows {
-                input: self.input.clone(),
-            })?;
+            .ok_or_else(|| InputError::too_many_rows(&self.input))?;
         let place = RowPosition {
             number: self.number,
             line: u64::from(self.number) + 1,

@@ -100,9 +100,7 @@ pub fn preflight(
     input: &str,
     mut open: impl FnMut() -> Result<Rows, InputError>,
 ) -> Result<Preflight, InputError> {
-    let too_many = || InputError::TooManyRows {
-        input: input.to_owned(),
-    };
+    let too_many = || InputError::too_many_rows(input);
     let mut all = Preflight::default();
     // Which member requests which new email, and which new emails several members request.
     let mut wanted_by: HashMap<KeyId, KeyId> = HashMap::new();

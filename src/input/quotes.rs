@@ -15,6 +15,7 @@
 //! The states follow the csv crate, so that both find the same records.
 
 use super::InputError;
+use super::lines::LineEnds;
 
 /// Where a scanner is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,17 +154,16 @@ pub(super) fn check_record(
     let spans_lines = memchr::memchr2(b'\n', b'\r', body).is_some();
     let mut scanner = QuoteScanner::new(delimiter);
     // Line ends so far, and those before the last quote that opened.
-    let (mut lines, mut opened_after) = (0, 0);
+    let (mut lines, mut opened_after) = (LineEnds::default(), 0);
     let mut swallows = None;
-    let mut is_after_cr = false;
     for (at, byte) in body.iter().copied().enumerate() {
         let wrong = match scanner.push(byte) {
             QuoteEvent::Opens => {
-                opened_after = lines;
+                opened_after = lines.count;
                 None
             }
             QuoteEvent::TextAfterQuote => Some((TEXT_AFTER_QUOTE, opened_after)),
-            QuoteEvent::QuoteInside => Some((QUOTE_INSIDE, lines)),
+            QuoteEvent::QuoteInside => Some((QUOTE_INSIDE, lines.count)),
             QuoteEvent::CellEnd | QuoteEvent::RecordEnd | QuoteEvent::None => None,
         };
         match wrong {
@@ -173,10 +173,7 @@ pub(super) fn check_record(
             Some((what, _)) => return Quotes::WrongRow(what),
             None => {}
         }
-        if byte == b'\r' || (byte == b'\n' && !is_after_cr) {
-            lines += 1;
-        }
-        is_after_cr = byte == b'\r';
+        lines.push(byte);
         if matches!(byte, b'\n' | b'\r') && scanner.is_open() && swallows.is_none() {
             let rest = body.get(at + 1..).unwrap_or_default();
             if looks_like_row(rest, delimiter, width, &is_email_at) {

@@ -10,9 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{KeyId, Row};
 use crate::model::{Field, Value, quoted};
-
-/// The maximum number of lines named in one message.
-const LINES_SHOWN: usize = 10;
+use crate::output::line_list;
 
 /// How the rows of the file are related to one another.
 #[derive(Debug, Default)]
@@ -143,7 +141,7 @@ impl Relations {
 
     /// Marks all rows that request a new email which several members request.
     pub(super) fn contested(&mut self, email: &str, rows: &[(u32, u64)]) {
-        let lines = lines(rows.iter().map(|(_, line)| *line));
+        let lines = line_list(rows.len(), rows.iter().map(|(_, line)| *line));
         for (row, _) in rows {
             self.problems.entry(*row).or_insert_with(|| {
                 format!("New Email {email} is wanted for several members ({lines}): only one can have it").into()
@@ -226,7 +224,7 @@ impl Relations {
 
     /// Marks the rows of a cycle of renames as problems.
     pub(super) fn cycle(&mut self, rows: &[(u32, u64)]) {
-        let lines = lines(rows.iter().map(|(_, line)| *line));
+        let lines = line_list(rows.len(), rows.iter().map(|(_, line)| *line));
         for (row, _) in rows {
             self.problems.entry(*row).or_insert_with(|| {
                 format!(
@@ -258,7 +256,7 @@ pub(crate) fn contradictions(claims: &[&Claim]) -> Vec<(u32, Box<str>)> {
         {
             continue;
         }
-        let lines = lines(with.iter().map(|(claim, _)| claim.line));
+        let lines = line_list(with.len(), with.iter().map(|(claim, _)| claim.line));
         for (claim, value) in &with {
             found.push((
                 claim.row,
@@ -272,25 +270,4 @@ pub(crate) fn contradictions(claims: &[&Claim]) -> Vec<(u32, Box<str>)> {
         }
     }
     found
-}
-
-/// Formats line numbers as `lines 3, 9 and 12`, shortened if there are many.
-fn lines(lines: impl ExactSizeIterator<Item = u64>) -> String {
-    let count = lines.len();
-    let mut shown: Vec<String> = lines
-        .take(LINES_SHOWN)
-        .map(|line| line.to_string())
-        .collect();
-    if count > LINES_SHOWN {
-        return format!(
-            "lines {} and {} more",
-            shown.join(", "),
-            count - LINES_SHOWN
-        );
-    }
-    match shown.pop() {
-        Some(last) if !shown.is_empty() => format!("lines {} and {last}", shown.join(", ")),
-        Some(last) => format!("line {last}"),
-        None => String::new(),
-    }
 }

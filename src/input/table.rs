@@ -218,9 +218,7 @@ impl Table {
             self.number = self
                 .number
                 .checked_add(1)
-                .ok_or_else(|| InputError::TooManyRows {
-                    input: self.input.clone(),
-                })?;
+                .ok_or_else(|| InputError::too_many_rows(&self.input))?;
             return Ok(Some(RowPosition {
                 number: self.number,
                 line,

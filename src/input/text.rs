@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::InputError;
 use super::header::{find_delimiter, separator_line};
+use super::lines::LineEnds;
 use super::quotes::{QuoteEvent, QuoteScanner};
 
 /// The number of bytes read at a time. It is large enough to keep reading fast, and small enough not to
@@ -157,8 +158,7 @@ pub(crate) fn spool(
 /// Refuses NUL bytes and records that are too long while the input is copied, before anything holds all of a record.
 struct Bounds {
     scanner: QuoteScanner,
-    line: u64,
-    after_cr: bool,
+    lines: LineEnds,
     record: usize,
     record_line: u64,
     /// The line of the last quote that opened.
@@ -167,11 +167,10 @@ struct Bounds {
 }
 
 impl Bounds {
-    const fn new(delimiter: u8) -> Self {
+    fn new(delimiter: u8) -> Self {
         Self {
             scanner: QuoteScanner::new(delimiter),
-            line: 1,
-            after_cr: false,
+            lines: LineEnds::default(),
             record: 0,
             record_line: 1,
             quote_line: 1,
@@ -187,21 +186,18 @@ impl Bounds {
             match (*byte, event) {
                 (0, _) => {
                     return Err(InputError::NotText {
-                        input: format!("{input}, line {}", self.line),
+                        input: format!("{input}, line {}", self.lines.count + 1),
                         what: "it has a NUL byte; save the file as \"CSV UTF-8\"".to_owned(),
                     });
                 }
                 (_, QuoteEvent::CellEnd) => self.cell = 0,
-                (_, QuoteEvent::Opens) => self.quote_line = self.line,
+                (_, QuoteEvent::Opens) => self.quote_line = self.lines.count + 1,
                 (_, QuoteEvent::RecordEnd) => (self.cell, self.record) = (0, 0),
                 _ => {}
             }
-            if *byte == b'\r' || (*byte == b'\n' && !self.after_cr) {
-                self.line += 1;
-            }
-            self.after_cr = *byte == b'\r';
+            self.lines.push(*byte);
             if self.record == 0 {
-                self.record_line = self.line;
+                self.record_line = self.lines.count + 1;
             }
             if self.cell > MAX_CELL || self.record > MAX_RECORD {
                 return Err(if self.scanner.is_open() {

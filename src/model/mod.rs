@@ -18,6 +18,6 @@ pub(crate) use member::{Found, Member};
 pub(crate) use outcome::{Applied, Effect, Outcome, RowOutcome};
 pub(crate) use text::{
     bare, did_you_mean, fold, is_decoded_wrongly, is_invisible, looks_decoded_wrongly, nearest,
-    quoted,
+    quoted, shown,
 };
 pub(crate) use value::{Value, Values};

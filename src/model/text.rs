@@ -28,10 +28,10 @@ pub(crate) fn is_invisible(c: char) -> bool {
         || matches!(c, '\u{115F}' | '\u{1160}' | '\u{3164}' | '\u{FFA0}' | '\u{2800}')
 }
 
-/// Returns a value as a message quotes it: cut if it is long, and with invisible characters named by their code point.
+/// Returns a value as a message shows it: cut if it is long, and with invisible characters named by their code point.
 #[must_use]
-pub(crate) fn quoted(value: &str) -> String {
-    let mut text = String::from("\"");
+pub(crate) fn shown(value: &str) -> String {
+    let mut text = String::new();
     for (index, c) in value.chars().enumerate() {
         if index == SHOWN {
             text.push('…');
@@ -44,8 +44,13 @@ pub(crate) fn quoted(value: &str) -> String {
             text.push(c);
         }
     }
-    text.push('"');
     text
+}
+
+/// Returns a value as a message quotes it; see [`shown`].
+#[must_use]
+pub(crate) fn quoted(value: &str) -> String {
+    format!("\"{}\"", shown(value))
 }
 
 /// Returns the letters and digits of a name, in lower case.

@@ -115,9 +115,9 @@ fn write_rows(
             Some(rename) if rename.effect == Effect::Possible && row.is_touched => {
                 totals.not_in_undo += 1;
             }
-            _ => {
-                let now = member.and_then(|member| renames.email_now(member));
-                undo.write(&row, now.unwrap_or(email)).map_err(failing)?;
+            rename => {
+                let now = rename.and_then(Rename::email_now).unwrap_or(email);
+                undo.write(&row, now).map_err(failing)?;
             }
         }
         totals.count(line, email, outcome);

@@ -47,6 +47,11 @@ impl Rename {
     const fn is_applied(&self) -> bool {
         matches!(self.effect, Effect::Applied)
     }
+
+    /// Returns the email that the member has now, if it was renamed or may have been.
+    pub(crate) fn email_now(&self) -> Option<&str> {
+        (self.effect != Effect::None).then_some(&self.last)
+    }
 }
 
 /// The members to whom the run gives other emails, by id.
@@ -54,14 +59,6 @@ impl Rename {
 pub(crate) struct Renames(HashMap<Box<str>, Rename>);
 
 impl Renames {
-    /// Returns the email that a member has now, if it was renamed or may have been.
-    pub(crate) fn email_now(&self, member: &str) -> Option<&str> {
-        self.0
-            .get(member)
-            .filter(|rename| rename.effect != Effect::None)
-            .map(|rename| &*rename.last)
-    }
-
     /// Returns the rename of a member.
     pub(crate) fn of(&self, member: &str) -> Option<&Rename> {
         self.0.get(member)
@@ -333,7 +330,10 @@ impl RunHistory {
             }
             each(plan::PlanRow {
                 line,
-                email: renames.email_now(&member).map_or(email, Into::into),
+                email: renames
+                    .of(&member)
+                    .and_then(Rename::email_now)
+                    .map_or(email, Into::into),
                 member,
                 changes,
             })

@@ -186,6 +186,22 @@ fn invalid_when_somebody_keeps_the_new_email() {
     }
 }
 
+/// Runs an update, and does something else while the API answers the first PATCH. The API must be slow.
+fn update_meanwhile(
+    api: &Api,
+    bench: &Bench,
+    csv: &str,
+    flags: &[&str],
+    meanwhile: impl FnOnce(),
+) -> Ran {
+    bench.write("input.csv", csv);
+    let url = api.sandbox.url();
+    let child = bench.start(&bench.update_words(&url, flags));
+    api.wait_until(|stats| stats.requests_to(Endpoint::UpdateMember) > 0);
+    meanwhile();
+    Ran::of(child.wait_with_output().unwrap(), bench)
+}
+
 /// Somebody takes the email between the look-up and the update.
 #[test]
 fn failed_with_a_hint_when_the_email_was_taken_meanwhile() {
@@ -195,13 +211,13 @@ fn failed_with_a_hint_when_the_email_was_taken_meanwhile() {
         ..Faults::default()
     };
     let (api, bench) = (Api::with_users(2).faults(faults), Bench::new());
-    bench.write("input.csv", "Email,New Email\nuser1@x.org,new@x.org\n");
-    let child = bench.start(&bench.update_words(&api.sandbox.url(), &[]));
-    api.wait_until(|stats| stats.requests_to(Endpoint::UpdateMember) > 0);
-    api.sandbox
-        .edit("id2", |member| member.email = "new@x.org".to_owned())
-        .unwrap();
-    Ran::of(child.wait_with_output().unwrap(), &bench).exits(1);
+    let csv = "Email,New Email\nuser1@x.org,new@x.org\n";
+    let ran = update_meanwhile(&api, &bench, csv, &[], || {
+        api.sandbox
+            .edit("id2", |member| member.email = "new@x.org".to_owned())
+            .unwrap();
+    });
+    ran.exits(1);
     let line = &bench.results()[0];
     assert_eq!(
         (line["Outcome"].as_str(), line["Status"].as_str()),
@@ -305,24 +321,20 @@ fn undo_names_a_member_whose_rename_was_half_done() {
             ..Faults::default()
         };
         let (api, bench) = (Api::with_users(1).faults(faults.clone()), Bench::new());
-        bench.write(
-            "input.csv",
-            "Email,First Name,New Email\nuser1@x.org,A,new@x.org\n",
-        );
-        let url = api.sandbox.url();
-        let child = bench.start(&bench.update_words(&url, &["--retries", "0"]));
-        api.wait_until(|stats| stats.requests_to(Endpoint::UpdateMember) > 0);
-        api.sandbox
-            .edit("id1", |member| member.email = "new@x.org".to_owned())
-            .unwrap();
-        if !is_readable {
-            api.sandbox.set_faults(Faults {
-                fail_before: 1.0,
-                only: None,
-                ..faults
-            });
-        }
-        let ran = Ran::of(child.wait_with_output().unwrap(), &bench).exits(1);
+        let csv = "Email,First Name,New Email\nuser1@x.org,A,new@x.org\n";
+        let ran = update_meanwhile(&api, &bench, csv, &["--retries", "0"], || {
+            api.sandbox
+                .edit("id1", |member| member.email = "new@x.org".to_owned())
+                .unwrap();
+            if !is_readable {
+                api.sandbox.set_faults(Faults {
+                    fail_before: 1.0,
+                    only: None,
+                    ..faults
+                });
+            }
+        });
+        let ran = ran.exits(1);
         let undo = bench.read("run/undo.csv");
         api.sandbox.set_faults(Faults::default());
         if is_readable {
@@ -358,15 +370,14 @@ fn partial_update_is_failed_and_can_be_undone() {
         ..Faults::default()
     };
     let (api, bench) = (Api::with_users(1).faults(faults), Bench::new());
-    bench.write("input.csv", "Email,First Name,Last Name\nuser1@x.org,A,B\n");
-    let url = api.sandbox.url();
-    let child = bench.start(&bench.update_words(&url, &["--retries", "0"]));
-    api.wait_until(|stats| stats.requests_to(Endpoint::UpdateMember) > 0);
+    let csv = "Email,First Name,Last Name\nuser1@x.org,A,B\n";
     // The API applies half of the update and then fails.
-    api.sandbox
-        .edit("id1", |member| member.first_name = "A".to_owned())
-        .unwrap();
-    Ran::of(child.wait_with_output().unwrap(), &bench).exits(1);
+    let ran = update_meanwhile(&api, &bench, csv, &["--retries", "0"], || {
+        api.sandbox
+            .edit("id1", |member| member.first_name = "A".to_owned())
+            .unwrap();
+    });
+    ran.exits(1);
     let line = &bench.results()[0];
     assert_eq!(line["Outcome"], "failed");
     assert!(
