@@ -1,6 +1,6 @@
 //! Why a run ends before its last row, and the signal that tells every task to stop.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,12 @@ pub(crate) enum StopReason {
     Deadline,
     /// The API no longer accepts the credentials.
     SignIn,
+    /// The API could not be reached for longer than `--outage-limit`.
+    Outage,
+    /// Something in front of the API blocks all requests.
+    Blocked,
+    /// The API refuses what the credentials ask for.
+    Refused,
     /// The results can no longer be recorded.
     Recording,
     /// The terminal is gone (SIGHUP), or nobody reads the output any more.
@@ -31,7 +37,9 @@ impl StopReason {
         match self {
             Self::FailureLimit => "failure_limit",
             Self::Deadline => "deadline",
-            Self::SignIn | Self::Recording => "error",
+            Self::SignIn | Self::Outage | Self::Blocked | Self::Refused | Self::Recording => {
+                "error"
+            }
             Self::Hangup | Self::Interrupt | Self::Terminate => "interrupted",
         }
     }
@@ -39,7 +47,7 @@ impl StopReason {
     /// Returns the exit code of the process.
     pub(crate) const fn exit_code(self) -> u8 {
         match self {
-            Self::SignIn => exit_code::API,
+            Self::SignIn | Self::Outage | Self::Blocked | Self::Refused => exit_code::API,
             Self::FailureLimit | Self::Deadline | Self::Recording => exit_code::STOPPED,
             Self::Hangup => exit_code::HANGUP,
             Self::Interrupt => exit_code::INTERRUPT,
@@ -53,22 +61,40 @@ impl StopReason {
 #[derive(Debug, Default)]
 pub(crate) struct Stop {
     token: CancellationToken,
-    reason: Mutex<Option<StopReason>>,
+    reason: Mutex<Option<(StopReason, Option<String>)>>,
 }
 
 impl Stop {
     /// Stops the run. A reason less severe than an earlier one is ignored.
     pub(crate) fn raise(&self, reason: StopReason) {
-        let mut held = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.is_none_or(|held| held < reason) {
-            *held = Some(reason);
+        self.set(reason, None);
+    }
+
+    /// Stops the run, and says what has led to it.
+    pub(crate) fn raise_because(&self, reason: StopReason, detail: String) {
+        self.set(reason, Some(detail));
+    }
+
+    fn set(&self, reason: StopReason, detail: Option<String>) {
+        let mut held = self.held();
+        if held.as_ref().is_none_or(|(held, _)| *held < reason) {
+            *held = Some((reason, detail));
         }
         self.token.cancel();
     }
 
     /// Returns why the run stops, or `None` if it does not.
     pub(crate) fn reason(&self) -> Option<StopReason> {
-        *self.reason.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held().as_ref().map(|(reason, _)| *reason)
+    }
+
+    /// Returns what has led to the reason, if that is known.
+    pub(crate) fn detail(&self) -> Option<String> {
+        self.held().as_ref().and_then(|(_, detail)| detail.clone())
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<(StopReason, Option<String>)>> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns whether the run stops.

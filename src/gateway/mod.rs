@@ -1,26 +1,39 @@
-//! The single path of every request to the API: token, permit, attempt, and retry.
+//! The single path of every request to the API: breaker, token, permit, attempt, and retry.
+//!
+//! ```text
+//!  call ─► breaker ─► token, permit ─► attempt ─┬─ answered ───────────────────────────────► Reply
+//!   ▲      (open: wait, or probe)               ├─ trouble alike for everybody ─► breaker opens
+//!   │                                           └─ else: the tries of this request ─ used up ─► Failure
+//!   └──────────── again ◄───────────────────────────┘
+//! ```
 //!
 //! A permit from the pacer allows one request in flight. Each try acquires a new permit, and so do token
 //! requests, so `--concurrency` and `--rate` apply to everything that is sent. A task that holds a permit
 //! never waits for a token, because the token request needs a permit itself.
 
+mod breaker;
+mod outage;
 mod retry;
+mod secrets;
 mod statistics;
 mod token;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::header::HeaderValue;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use self::breaker::{CallHealth, ProbeResult, RequestClass};
+pub(crate) use self::breaker::{Outage, Trouble};
+use self::outage::{Admission, Probing, SharedBreaker};
 use self::retry::{Class, NextTry, Tries, classify};
 pub(crate) use self::statistics::RequestStats;
 use self::token::{Bearer, CurrentToken};
 use crate::pace::{Pacer, Permit};
-use crate::sigma::client::form_encoded;
-use crate::sigma::{ApiResponse, AttemptError, Client, Request};
+use crate::sigma::{ApiResponse, AttemptError, Client, Request, is_transient};
 use crate::stop::Stop;
 
 /// The minimum time between two token requests, as public clients space them.
@@ -28,6 +41,11 @@ const TOKEN_SPACING: Duration = Duration::from_secs(1);
 /// How often one request may replace a refused token. The second token may have expired while the request
 /// waited for a permit.
 const FRESH_TOKENS: u32 = 2;
+/// How often one request is sent again at once because the server said that it has not processed it. A server that says so
+/// forever is not believed.
+const UNPROCESSED: u32 = 10;
+/// So many requests in a row that run into their time limit are taken as a sign that their connections are dead.
+const TIMEOUTS_TO_RECONNECT: u32 = 2;
 /// The time limit for reading a member after a stop, including pauses.
 const READ_AFTER_STOP: Duration = Duration::from_secs(10);
 
@@ -45,6 +63,8 @@ pub(crate) struct Credentials {
 pub(crate) struct GatewayOptions {
     /// The number of tries after the first.
     pub retries: u32,
+    /// How long an outage is waited for before the run stops.
+    pub outage_limit: Duration,
 }
 
 /// A request that was answered with 2xx.
@@ -82,6 +102,11 @@ pub(crate) enum FailureCause {
 }
 
 impl FailureCause {
+    /// Returns whether the API itself says that what was asked for does not exist.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Attempt(AttemptError::Status(error)) if error.is_not_found())
+    }
+
     /// Returns the HTTP status, if there was one.
     pub(crate) const fn status(&self) -> Option<u16> {
         match self {
@@ -104,6 +129,47 @@ pub(crate) struct Gateway {
     renewal: tokio::sync::Mutex<Option<Instant>>,
     stats: Arc<RequestStats>,
     stop: Arc<Stop>,
+    breaker: SharedBreaker,
+    /// Whether the API has answered `GET /v2/whoami`.
+    has_whoami: AtomicBool,
+    /// Updates that are under way, including those that wait.
+    updates: AtomicUsize,
+    /// Fresh tokens that were refused, in a row, by reads and by updates.
+    fruitless_tokens: [AtomicU32; 2],
+    /// Requests in a row that ran into their time limit.
+    timeouts: AtomicU32,
+}
+
+/// One request on its way: what its tries have met so far.
+struct CallState {
+    tries: Tries,
+    attempts: u32,
+    may_be_applied: bool,
+    /// The generation of the token that was refused last.
+    refused: Option<u64>,
+    fresh_tokens: u32,
+    unprocessed: u32,
+    health: CallHealth,
+}
+
+/// Counts an update while it is under way.
+struct UnderWay<'a>(Option<&'a AtomicUsize>);
+
+impl<'a> UnderWay<'a> {
+    fn new(count: Option<&'a AtomicUsize>) -> Self {
+        if let Some(count) = count {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(count) = self.0 {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Gateway {
@@ -124,6 +190,32 @@ impl Gateway {
             renewal: tokio::sync::Mutex::new(None),
             stats: Arc::default(),
             stop,
+            breaker: SharedBreaker::new(options.outage_limit),
+            has_whoami: AtomicBool::new(false),
+            updates: AtomicUsize::new(0),
+            fruitless_tokens: Default::default(),
+            timeouts: AtomicU32::new(0),
+        }
+    }
+
+    /// Returns what holds all requests, if anything does.
+    pub(crate) fn outage(&self) -> Option<Outage> {
+        self.breaker.outage()
+    }
+
+    fn has_whoami(&self) -> bool {
+        self.has_whoami.load(Ordering::Relaxed)
+    }
+
+    fn updates_in_flight(&self) -> usize {
+        self.updates.load(Ordering::Relaxed)
+    }
+
+    fn fruitless_tokens(&self, class: RequestClass) -> &AtomicU32 {
+        let [reads, updates] = &self.fruitless_tokens;
+        match class {
+            RequestClass::Read => reads,
+            RequestClass::Update => updates,
         }
     }
 
@@ -151,36 +243,34 @@ impl Gateway {
     }
 
     fn without_secrets(&self, text: &str, token: Option<&str>) -> String {
-        let secret = self.credentials.secret.expose_secret();
-        let sent = form_encoded(secret);
-        let mut text = text.to_owned();
-        for hidden in [Some(secret), Some(&*sent), token].into_iter().flatten() {
-            if !hidden.is_empty() && text.contains(hidden) {
-                text = text.replace(hidden, "[hidden]");
-            }
-        }
-        text
+        secrets::without(text, &self.credentials, token)
     }
 
-    /// Sends a request until it is answered with 2xx, is refused for good, or has used up its tries.
+    /// Sends a request until it is answered with 2xx, is refused for good, or has used up its tries. While the API has
+    /// trouble that is alike for everybody, it waits, which uses up no tries.
     ///
     /// # Errors
     /// Returns an error if the request is refused for good or has used up its tries, if there is no token, or
     /// if the run stops while the request waits.
     pub(crate) async fn call(&self, request: Request<'_>) -> Result<Reply, Failure> {
-        let mut tries = Tries::new(self.options.retries);
-        let mut attempts = 0;
-        let mut may_be_applied = false;
-        let mut refused = None;
-        let mut fresh_tokens = 0;
+        let class = RequestClass::of(request);
+        let _under_way = UnderWay::new(request.is_update().then_some(&self.updates));
+        let mut call = CallState {
+            tries: Tries::new(self.options.retries),
+            attempts: 0,
+            may_be_applied: false,
+            refused: None,
+            fresh_tokens: 0,
+            unprocessed: 0,
+            health: self.breaker.enter(class),
+        };
         loop {
-            let waited = tokio::select! {
+            let admitted = tokio::select! {
                 biased;
                 () = self.stop.raised() => Err(FailureCause::Stopped),
-                token_and_permit = self.token_and_permit(refused) => token_and_permit,
+                admitted = self.next_attempt(&mut call, class) => admitted,
             };
-            let (bearer, permit) =
-                waited.map_err(|cause| failure(cause, attempts, may_be_applied))?;
+            let (bearer, permit, probing) = admitted.map_err(|cause| call.failure(cause))?;
             let sent_at = Instant::now();
             let attempt = self.attempt(request, &bearer.header);
             let result = if request.is_update() {
@@ -191,46 +281,138 @@ impl Gateway {
                     biased;
                     result = attempt => result,
                     () = self.stop.raised() => {
-                        self.stats.count(None, attempts > 0);
-                        return Err(failure(FailureCause::Stopped, attempts + 1, may_be_applied));
+                        self.stats.count(None, call.attempts > 0);
+                        call.attempts += 1;
+                        return Err(call.failure(FailureCause::Stopped));
                     }
                 }
             };
             self.report_result(
                 permit,
                 result.as_ref().map(|response| response.status),
-                attempts > 0,
+                call.attempts > 0,
             );
-            attempts += 1;
+            call.attempts += 1;
+            self.note_answer(request.concerns_members().then_some(class), &result);
             let error = match result {
                 Ok(response) => {
+                    end_probe(probing, None);
                     self.token.accepted(bearer.generation);
+                    self.fruitless_tokens(class).store(0, Ordering::Relaxed);
+                    if matches!(request, Request::Whoami) {
+                        self.has_whoami.store(true, Ordering::Relaxed);
+                    }
+                    let attempts = call.attempts;
                     return Ok(Reply { response, attempts });
                 }
                 Err(error) => error,
             };
-            tracing::debug!(request = request.name(), attempt = attempts, %error, "attempt failed");
-            may_be_applied |= error.may_be_applied();
-            let class = classify(&error, request.is_update());
-            if class == Class::Unauthorized && fresh_tokens < FRESH_TOKENS {
-                fresh_tokens += 1;
-                refused = Some(bearer.generation);
-                self.token.refused(bearer.generation, sent_at);
-                continue;
-            }
-            match tries.decide(class) {
-                NextTry::GiveUp => {
-                    return Err(failure(
-                        FailureCause::Attempt(error),
-                        attempts,
-                        may_be_applied,
-                    ));
+            let trouble = Trouble::of(&error, request);
+            end_probe(probing, trouble.map(|trouble| (trouble, &error)));
+            tracing::debug!(request = request.name(), attempt = call.attempts, %error, "attempt failed");
+            call.may_be_applied |= error.may_be_applied();
+            match classify(&error, request.is_update()) {
+                Class::Unauthorized if self.may_renew(&mut call, class) => {
+                    call.refused = Some(bearer.generation);
+                    self.token.refused(bearer.generation, sent_at);
                 }
-                NextTry::Again(delay) => tokio::select! {
+                Class::NotProcessed if call.unprocessed < UNPROCESSED => call.unprocessed += 1,
+                retry => {
+                    self.after_failure(&mut call, error, trouble, retry, sent_at, class)
+                        .await?;
+                }
+            }
+        }
+    }
+
+    /// Decides what follows a failed attempt, and waits until the next one may follow.
+    ///
+    /// # Errors
+    /// If none may follow.
+    async fn after_failure(
+        &self,
+        call: &mut CallState,
+        error: AttemptError,
+        trouble: Option<Trouble>,
+        retry: Class,
+        sent_at: Instant,
+        class: RequestClass,
+    ) -> Result<(), Failure> {
+        if let Some(trouble) = trouble {
+            let gives_up = call.tries.would_give_up(retry);
+            let health = &mut call.health;
+            let assessed = self.is_for_everybody(health, trouble, &error, sent_at, gives_up, class);
+            let waits = tokio::select! {
+                waits = assessed => waits,
+                () = self.stop.raised() => true,
+            };
+            if waits {
+                return Ok(());
+            }
+        }
+        match call.tries.decide(retry) {
+            NextTry::GiveUp => Err(call.failure(FailureCause::Attempt(error))),
+            NextTry::Again(delay) => {
+                tokio::select! {
                     () = sleep(delay) => {}
                     () = self.stop.raised() => {}
-                },
+                }
+                Ok(())
             }
+        }
+    }
+
+    /// Returns whether a refused token may be replaced for this request. Fresh tokens that are refused as well show that
+    /// the token is not to blame.
+    fn may_renew(&self, call: &mut CallState, class: RequestClass) -> bool {
+        let fruitless = self.fruitless_tokens(class);
+        if call.fresh_tokens >= FRESH_TOKENS || fruitless.load(Ordering::Relaxed) >= FRESH_TOKENS {
+            return false;
+        }
+        if call.fresh_tokens > 0 {
+            fruitless.fetch_add(1, Ordering::Relaxed);
+        }
+        call.fresh_tokens += 1;
+        true
+    }
+
+    /// Waits for the breaker, a token and a permit. If it is this request's turn to find out whether an outage is over by a
+    /// harmless request, it does that first.
+    async fn next_attempt<'g>(
+        &'g self,
+        call: &mut CallState,
+        class: RequestClass,
+    ) -> Result<(Bearer, Permit<'g>, Option<Probing<'g>>), FailureCause> {
+        loop {
+            let mut probing = None;
+            match self.admitted(&call.health).await? {
+                Admission::Pass { has_waited: false } => {}
+                // An outage uses up nobody's tries.
+                Admission::Pass { has_waited: true } => {
+                    call.tries = Tries::new(self.options.retries);
+                    call.health = self.breaker.enter(class);
+                }
+                Admission::Probe { is_neutral: false } => {
+                    probing = Some(self.probing(&call.health));
+                }
+                Admission::Probe { is_neutral: true } => {
+                    let guard = self.probing(&call.health);
+                    let probed = Box::pin(self.neutral_probe()).await;
+                    let error = probed.as_ref().err();
+                    let trouble =
+                        error.and_then(|error| Some((Trouble::of(error, Request::Whoami)?, error)));
+                    end_probe(Some(guard), trouble);
+                    call.tries = Tries::new(self.options.retries);
+                    continue;
+                }
+            }
+            let (bearer, permit) = self.token_and_permit(call.refused).await?;
+            // The breaker may have opened during the wait for the permit.
+            if probing.is_none() && self.breaker.holds(class) {
+                permit.give_back();
+                continue;
+            }
+            return Ok((bearer, permit, probing));
         }
     }
 
@@ -296,21 +478,45 @@ impl Gateway {
     /// Reports the outcome of a request to the pacer and to the statistics.
     fn report_result(&self, permit: Permit<'_>, result: Result<u16, &AttemptError>, again: bool) {
         match result {
-            Ok(_) | Err(AttemptError::Unreadable { .. }) => permit.answered(),
+            Ok(_) | Err(AttemptError::Unreadable { .. } | AttemptError::Page { .. }) => {
+                permit.answered();
+            }
+            // A ban says nothing about the rate at which requests are accepted. The breaker waits for its end.
+            Err(AttemptError::Status(error)) if error.is_ban => permit.banned(),
             Err(AttemptError::Status(error)) if error.status == 429 => {
                 permit.refused(error.retry_after);
             }
             Err(AttemptError::Status(error)) => {
                 permit.answered();
-                if let Some(wait) = error.retry_after {
+                // An answer that is final asks nobody to wait.
+                if let Some(wait) = error.retry_after.filter(|_| is_transient(error.status)) {
                     self.pacer.pause(wait);
                 }
             }
+            Err(AttemptError::NotProcessed) => permit.give_back(),
             // The latency is unknown.
             Err(_) => drop(permit),
         }
+        self.count_timeouts(result);
         let status = result.map_or_else(AttemptError::status, Some);
         self.stats.count(status, again);
+    }
+
+    /// Opens fresh connections after several requests in a row ran into their time limit: an HTTP/2 connection that is dead
+    /// would be used for all further requests.
+    fn count_timeouts(&self, result: Result<u16, &AttemptError>) {
+        match result {
+            Err(AttemptError::Timeout(_)) => {
+                let timeouts = self.timeouts.fetch_add(1, Ordering::Relaxed) + 1;
+                if timeouts == TIMEOUTS_TO_RECONNECT {
+                    tracing::info!("nothing answers: opening fresh connections");
+                    self.client.reconnect();
+                    self.timeouts.store(0, Ordering::Relaxed);
+                }
+            }
+            Err(error) if error.status().is_none() => {}
+            _ => self.timeouts.store(0, Ordering::Relaxed),
+        }
     }
 
     /// Returns a token that is neither due for renewal nor the one that was refused.
@@ -339,8 +545,20 @@ impl Gateway {
             return Ok(bearer);
         }
         let mut tries = Tries::new(self.options.retries);
+        let mut health = self.breaker.enter(RequestClass::Read);
         let mut again = false;
         loop {
+            // A token request is harmless, so that it is its own probe.
+            let probing = match self.admitted(&health).await? {
+                Admission::Pass { has_waited } => {
+                    if has_waited {
+                        tries = Tries::new(self.options.retries);
+                        health = self.breaker.enter(RequestClass::Read);
+                    }
+                    None
+                }
+                Admission::Probe { .. } => Some(self.probing(&health)),
+            };
             if let Some(last) = *last_call {
                 sleep_until(last + TOKEN_SPACING).await;
             }
@@ -355,6 +573,8 @@ impl Gateway {
             self.report_result(permit, result.as_ref().map(|_| 200), again);
             let error = match result {
                 Ok(token) => {
+                    end_probe(probing, None);
+                    self.breaker.answered(None);
                     let generation = current.as_ref().map_or(0, |bearer| bearer.generation + 1);
                     let bearer =
                         Bearer::new(&token, asked_at, generation).map_err(FailureCause::SignIn)?;
@@ -365,13 +585,42 @@ impl Gateway {
                 Err(error) => error,
             };
             again = true;
+            let trouble = Trouble::of(&error, Request::Whoami);
+            end_probe(probing, trouble.map(|trouble| (trouble, &error)));
             let class = match classify(&error, false) {
                 Class::Unauthorized => Class::Final,
                 class => class,
             };
+            // Without a token nothing can be sent, so that this is trouble for everybody. Before the first token, nothing
+            // says that the API would come back; only a ban does.
+            if let Some(trouble) = trouble
+                && (trouble == Trouble::Banned
+                    || (tries.would_give_up(class) && self.breaker.is_armed()))
+            {
+                self.trip(trouble, &error.to_string());
+                continue;
+            }
             match tries.decide(class) {
                 NextTry::GiveUp => return Err(FailureCause::SignIn(error)),
                 NextTry::Again(delay) => sleep(delay).await,
+            }
+        }
+    }
+}
+
+impl CallState {
+    const fn failure(&self, cause: FailureCause) -> Failure {
+        failure(cause, self.attempts, self.may_be_applied)
+    }
+}
+
+/// Ends a probe with the trouble that it met.
+fn end_probe(probing: Option<Probing<'_>>, trouble: Option<(Trouble, &AttemptError)>) {
+    if let Some(probing) = probing {
+        match trouble {
+            None => probing.end(ProbeResult::Answered),
+            Some((trouble, error)) => {
+                probing.end(ProbeResult::Trouble(trouble, &error.to_string()));
             }
         }
     }

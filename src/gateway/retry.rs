@@ -8,7 +8,7 @@ use std::time::Duration;
 use backoff::backoff::Backoff;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 
-use crate::sigma::{AttemptError, is_transient};
+use crate::sigma::{AttemptError, Origin, is_transient};
 
 /// The first delay, long enough for a brief overload to pass.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
@@ -36,30 +36,38 @@ pub(super) enum Class {
     RetryAfter(Duration),
     /// The API does not accept the token; a new token may be accepted.
     Unauthorized,
+    /// The server has not processed the request, so that it can be sent again at once.
+    NotProcessed,
     /// A retry would not help.
     Final,
 }
 
 /// Returns the class of a failed attempt.
 ///
-/// Retried are 408, 429, 500, 502, 503, 504, failed or lost connections, and timeouts. A 2xx answer that
-/// can't be read is requested again unless the request was an update. The outcome of an update is settled by
-/// reading the member.
+/// Retried are 408, 425, 429, all server errors but 501 and 505, failed or lost connections, and timeouts. A 2xx answer
+/// that can't be read, or a page instead of one, is requested again unless the request was an update. The outcome of an
+/// update is settled by reading the member.
 pub(super) fn classify(error: &AttemptError, is_update: bool) -> Class {
     match error {
+        AttemptError::NotProcessed => Class::NotProcessed,
         AttemptError::Connect(_) | AttemptError::Timeout(_) | AttemptError::Lost(_) => {
             Class::Transient
         }
-        AttemptError::Unreadable { .. } if !is_update => Class::Transient,
+        AttemptError::Unreadable { .. } | AttemptError::Page { .. } if !is_update => {
+            Class::Transient
+        }
         AttemptError::Status(error) => match (error.status, error.retry_after) {
-            (401, _) => Class::Unauthorized,
+            // A page of a proxy says nothing about the token.
+            (401, _) if error.origin == Origin::Api => Class::Unauthorized,
             (status, Some(wait)) if is_transient(status) => Class::RetryAfter(wait),
             (429, None) => Class::Refused,
             (status, None) if is_transient(status) => Class::Transient,
             _ => Class::Final,
         },
         AttemptError::Unreadable { .. }
-        | AttemptError::Certificate(_)
+        | AttemptError::Page { .. }
+        | AttemptError::EmptyToken(_)
+        | AttemptError::Certificate { .. }
         | AttemptError::Request(_) => Class::Final,
     }
 }
@@ -91,10 +99,15 @@ impl Tries {
         }
     }
 
+    /// Returns whether [`Tries::decide`] would give up.
+    pub(super) const fn would_give_up(&self, class: Class) -> bool {
+        matches!(class, Class::Final | Class::Unauthorized) || self.left == 0
+    }
+
     /// Decides what to do after a failed attempt of this class. An unauthorized request needs a new token,
     /// not a delay.
     pub(super) fn decide(&mut self, class: Class) -> NextTry {
-        if matches!(class, Class::Final | Class::Unauthorized) || self.left == 0 {
+        if self.would_give_up(class) {
             return NextTry::GiveUp;
         }
         self.left -= 1;
@@ -133,10 +146,8 @@ mod tests {
     fn status(status: u16, retry_after: Option<Duration>) -> AttemptError {
         AttemptError::Status(ApiError {
             status,
-            code: None,
-            message: "".into(),
-            request_id: None,
             retry_after,
+            ..ApiError::default()
         })
     }
 

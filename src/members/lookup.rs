@@ -16,7 +16,7 @@ use crate::decide::Owner;
 use crate::gateway::{Failure, FailureCause, Gateway, Reply};
 use crate::input::preflight::owner_key;
 use crate::input::{KeyId, Preflight, Row, RowRequest};
-use crate::model::{Field, Found, Member, fold};
+use crate::model::{Field, Found, Member, fold, is_plain_id};
 use crate::sigma::{AttemptError, ListingVersion, MemberFilter, MemberPage, Request};
 
 /// Members per page, the largest first. If the API refuses a size, the next one is tried, and at last the API's own.
@@ -292,9 +292,12 @@ impl Lookup {
     /// Members whose email differs in case alone are fetched if nobody fits exactly, or if `everybody` is set.
     async fn fetch(&self, key: &str, everybody: bool) -> Result<Option<Vec<Member>>, Failure> {
         if lock(&self.directory).kind() == KeyKind::Id || !key.contains('@') {
+            if !is_plain_id(key) {
+                return Ok(Some(Vec::new()));
+            }
             return match self.by_id(key).await {
                 Ok(member) => Ok(Some(vec![member])),
-                Err(failure) if failure.cause.status() == Some(404) => Ok(Some(Vec::new())),
+                Err(failure) if failure.cause.is_not_found() => Ok(Some(Vec::new())),
                 Err(failure) => Err(failure),
             };
         }

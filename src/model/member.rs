@@ -11,6 +11,15 @@ pub struct Member {
     pub values: Values,
 }
 
+/// Returns whether an id is a plain path segment, so that it can stand in an address and name nothing but a member. Ids
+/// are opaque, but one that is empty, is `.` or `..`, or has a character with a meaning in addresses, white space or a
+/// control character is none.
+pub(crate) fn is_plain_id(id: &str) -> bool {
+    let has_meaning =
+        |c: char| matches!(c, '/' | '\\' | '?' | '#' | '%') || c.is_whitespace() || c.is_control();
+    !matches!(id, "" | "." | "..") && !id.contains(has_meaning)
+}
+
 impl Member {
     /// Returns the email, or an empty text if the API left it out.
     #[must_use]

@@ -14,7 +14,7 @@ pub(crate) mod value;
 pub(crate) use change::Change;
 pub(crate) use email::{address_in, is_email};
 pub(crate) use field::{Field, FieldKind};
-pub(crate) use member::{Found, Member};
+pub(crate) use member::{Found, Member, is_plain_id};
 pub(crate) use outcome::{Applied, Effect, Outcome, RowOutcome};
 pub(crate) use text::{
     bare, did_you_mean, fold, is_decoded_wrongly, is_invisible, looks_decoded_wrongly, nearest,

@@ -131,6 +131,18 @@ struct PacerState {
     not_before: Instant,
     /// Whether the last request was not sent after all. The next one then does not pay for it.
     is_given_back: bool,
+    /// Since when the search does not count the time, because nothing but probes is sent.
+    suspended_at: Option<Instant>,
+    /// The time that the search has not counted.
+    skipped: Duration,
+}
+
+impl PacerState {
+    /// Returns the time from the start of the run as the search counts it.
+    fn search_time(&self, epoch: Instant, now: Instant) -> Duration {
+        let until = self.suspended_at.unwrap_or(now);
+        (until - epoch).saturating_sub(self.skipped)
+    }
 }
 
 /// Admits requests one after another, within the rate and the in-flight limit.
@@ -163,6 +175,8 @@ impl Pacer {
             under_way: 0,
             not_before: epoch,
             is_given_back: false,
+            suspended_at: None,
+            skipped: Duration::ZERO,
         };
         Self {
             epoch,
@@ -221,7 +235,8 @@ impl Pacer {
         *owed = 1.0;
         let others = state.under_way;
         state.under_way += 1;
-        state.search.sent(now - self.epoch);
+        let time = state.search_time(self.epoch, now);
+        state.search.sent(time);
         Ok(Permit {
             pacer: self,
             sent_at: now,
@@ -235,6 +250,23 @@ impl Pacer {
         let until = Instant::now() + wait;
         let mut state = self.state();
         state.not_before = until.max(state.not_before);
+    }
+
+    /// Stops the search's clock: from now on nothing but probes is sent, which says nothing about the rate.
+    pub(crate) fn suspend(&self) {
+        self.state().suspended_at.get_or_insert_with(Instant::now);
+    }
+
+    /// Lets the search go on where it was. After a ban for the rate, it stays below the rate that led to it.
+    pub(crate) fn go_on(&self, is_after_ban: bool) {
+        let mut state = self.state();
+        if let Some(at) = state.suspended_at.take() {
+            state.skipped += at.elapsed();
+        }
+        if is_after_ban {
+            let time = state.search_time(self.epoch, Instant::now());
+            state.search.banned(time);
+        }
     }
 
     /// Returns the remaining time of the pause in force, if any.
@@ -257,7 +289,7 @@ impl Pacer {
         let hold = state
             .search
             .hold_until()
-            .and_then(|hold| self.epoch.checked_add(hold));
+            .and_then(|hold| self.epoch.checked_add(hold + state.skipped));
         hold.map_or(state.not_before, |hold| hold.max(state.not_before))
     }
 
@@ -268,7 +300,8 @@ impl Pacer {
     fn end(&self, tell: impl FnOnce(&mut Search, Duration)) {
         let mut state = self.state();
         state.under_way = state.under_way.saturating_sub(1);
-        tell(&mut state.search, self.epoch.elapsed());
+        let time = state.search_time(self.epoch, Instant::now());
+        tell(&mut state.search, time);
         drop(state);
         self.ended.notify_one();
     }
@@ -299,6 +332,13 @@ impl Permit<'_> {
         self.is_told = true;
         self.pacer.state().is_given_back = true;
         self.pacer.end(Search::unsent);
+    }
+
+    /// Reports that the edge has banned this client. That says nothing about the rate that the API accepts, and the
+    /// requests in flight all tell the same.
+    pub(crate) fn banned(mut self) {
+        self.is_told = true;
+        self.pacer.end(Search::lost);
     }
 
     /// Reports a 429, with the time to wait if the API named one.

@@ -16,8 +16,10 @@ const DRAWS_PER_SECOND: u8 = 10;
 const SMOOTHING: f64 = 5.0;
 
 /// The state of the requests, which is shown beside the rows.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RateStatus {
+    /// What holds all requests, and how long it has lasted.
+    pub outage: Option<(&'static str, Duration)>,
     /// The number of retries.
     pub retries: u64,
     /// The rate limit in force, in requests a second.
@@ -151,6 +153,10 @@ impl ProgressDisplay {
         }
         if status.retries > 0 {
             let _ = write!(text, "  {} retried", grouped(status.retries));
+        }
+        if let Some((what, lasts)) = status.outage {
+            let _ = write!(text, "  {what} for {}", span(lasts.as_secs_f64()));
+            return text;
         }
         if let Some(paused) = status.paused {
             let _ = write!(

@@ -90,6 +90,8 @@ pub(crate) struct Ending<'a> {
     pub is_embedded: bool,
     /// Why something could not be recorded or read.
     pub error: Option<&'a str>,
+    /// What has led to an early end.
+    pub detail: Option<&'a str>,
     /// The commands that may come next.
     pub next: &'a NextCommands,
     /// What is worth knowing about the input.
@@ -346,6 +348,18 @@ fn why_stopped(ending: &Ending<'_>) -> Option<String> {
         StopReason::FailureLimit => "Stopped: too many failures.".to_owned(),
         StopReason::Deadline => "Stopped: the deadline is reached.".to_owned(),
         StopReason::SignIn => "Stopped: the API no longer accepts the credentials.".to_owned(),
+        StopReason::Outage => format!(
+            "Stopped: the API could not be reached for too long ({}). Continue when it is back.",
+            ending.detail.unwrap_or("see the log")
+        ),
+        StopReason::Blocked => format!(
+            "Stopped: something in front of the API blocks all requests ({}). Have this machine's address allowed, then continue.",
+            ending.detail.unwrap_or("see the log")
+        ),
+        StopReason::Refused => format!(
+            "Stopped: the API refuses every update or look-up ({}). Check that the credentials belong to an administrator, then continue.",
+            ending.detail.unwrap_or("see the log")
+        ),
         StopReason::Recording => format!(
             "Stopped: results can't be recorded ({}).",
             ending.error.unwrap_or("see the log")

@@ -46,8 +46,10 @@ pub(super) fn finish(
     }
     let next = next_commands(context, settings, history.head(), dir);
     let error = reported.error.as_ref().map(ToString::to_string);
+    let detail = stop.detail();
     let ending = Ending {
         stop: stop.reason(),
+        detail: detail.as_deref(),
         dry_run: settings.dry_run,
         is_embedded: history.head().base_url == EMBEDDED,
         error: error.as_deref(),

@@ -13,6 +13,7 @@ mod embedded;
 mod finish;
 mod logging;
 mod next_commands;
+mod outage_lines;
 mod plan_file;
 mod preparation;
 mod prepared;

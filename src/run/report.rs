@@ -25,6 +25,7 @@ pub(super) fn report(context: &Context, settings: &Settings, path: &Path) -> Res
         dry_run: head.dry_run,
         is_embedded: head.base_url == EMBEDDED,
         error: None,
+        detail: None,
         next: &next_commands(context, settings, &head, &dir),
         input: &InputNotes::default(),
     };

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::embedded::EmbeddedSandbox;
 use super::finish::finish;
+use super::outage_lines::announce;
 use super::preparation::Preparation;
 use super::prepared::{PreparedRun, Resumed};
 use super::sign_in::{gateway, sign_in};
@@ -103,6 +104,7 @@ async fn start(
         .as_ref()
         .map_or_else(|| run.head.base_url.clone(), |sandbox| sandbox.url.clone());
     let gateway = Arc::new(gateway(settings, base_url, &stop)?);
+    announce(&gateway, settings, &context.output);
     let identity = sign_in(&gateway, &run.head.base_url).await?;
     let is_resumed = resumed.is_some();
     let newly_bound = run.bind(&identity, is_resumed)?;
@@ -238,6 +240,7 @@ impl RequestMonitor for GatewayMonitor {
     fn rate_status(&self) -> RateStatus {
         let pacer = self.gateway.pacer();
         RateStatus {
+            outage: (self.gateway.outage()).map(|outage| (outage.trouble.name(), outage.lasts)),
             retries: self.gateway.stats().retries(),
             rate: pacer.rate(),
             inflight_limit: pacer.lowered_inflight_limit(),

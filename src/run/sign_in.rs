@@ -24,6 +24,7 @@ pub(super) fn gateway(
     })?;
     let options = GatewayOptions {
         retries: settings.retries,
+        outage_limit: settings.outage_limit.0,
     };
     let pacer = Pacer::new(&SearchOptions {
         ceiling: match settings.rate {

@@ -295,6 +295,12 @@ settings! {
         /// The time limit of one request
         #[serde(deserialize_with = "parsed")]
         timeout: Span = required("\"30s\""), RUNS, [value_name = "DURATION"];
+        /// How long an outage of the API is waited for
+        ///
+        /// While the API is unreachable for everybody, all requests wait and no tries are used up. After this time the run
+        /// stops with exit code 3, and `resume` continues it.
+        #[serde(deserialize_with = "parsed")]
+        outage_limit: Span = required("\"10m\""), RUNS, [value_name = "DURATION"];
     }
     "Safety": {
         /// Stop at the first update that fails

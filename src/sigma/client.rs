@@ -1,16 +1,19 @@
 //! The HTTP client: makes one attempt at one endpoint.
 
 use std::path::PathBuf;
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use reqwest::{Method, Url};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::error::AttemptError;
+use super::error::{AttemptError, CertificateProblem};
 use super::hosts::is_loopback;
-use super::wire::{self, Token, UnreadableBody, UpdateBody};
+use super::wire::{self, AnswerHeaders, Token, UnreadableBody, UpdateBody};
 use crate::model::{Change, Member};
 
 /// The maximum body size of a 2xx answer. A page of 1,000 members is half a megabyte.
@@ -21,6 +24,13 @@ const MAX_ERROR_BODY: usize = 64 * 1024;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// The time limit for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often an HTTP/2 connection is pinged while requests are in flight, and how long the answer may take. A
+/// connection that a firewall has forgotten is then closed after 20 s, instead of letting every request run into its
+/// time limit.
+const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Says that the edge (Cloudflare) answers instead of the API, with a challenge.
+const MITIGATED: HeaderName = HeaderName::from_static("cf-mitigated");
 /// The number of headers of an update, so that the header map need not grow: two are set here, and reqwest
 /// and hyper add five (Accept, User-Agent, Accept-Encoding, Host, Content-Length).
 const HEADERS: usize = 7;
@@ -122,6 +132,14 @@ impl Request<'_> {
         matches!(self, Self::Update { .. })
     }
 
+    /// Returns whether the request reads or changes members, which every administrator may do.
+    pub(crate) const fn concerns_members(&self) -> bool {
+        matches!(
+            self,
+            Self::List { .. } | Self::Member { .. } | Self::Update { .. }
+        )
+    }
+
     /// Returns the request's name for logs, without personal data.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
@@ -158,13 +176,16 @@ impl ApiResponse {
 }
 
 /// The API's HTTP client, which reuses connections.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Client {
-    http: reqwest::Client,
+    /// Replaced by [`Client::reconnect`]. A clone shares the connections.
+    http: RwLock<reqwest::Client>,
+    options: ClientOptions,
+    /// The certificates of [`ClientOptions::ca_cert`].
+    certificates: Vec<reqwest::Certificate>,
     base_url: Url,
     /// The URL of `/v2/members`, to which each update appends an id.
     members: Url,
-    timeout: Duration,
 }
 
 impl Client {
@@ -173,52 +194,38 @@ impl Client {
     /// # Errors
     /// Returns an error if the company's certificates can't be read, or the system's TLS can't be set up.
     pub(crate) fn new(options: &ClientOptions) -> Result<Self, ClientError> {
-        let build = |error: &dyn std::error::Error| ClientError::Build(chain(error));
-        let base_url = Url::parse(&options.base_url).map_err(|error| build(&error))?;
+        let base_url =
+            Url::parse(&options.base_url).map_err(|error| ClientError::Build(chain(&error)))?;
         // A second client in the same process finds the provider already installed, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let mut builder = reqwest::Client::builder()
-            .user_agent(HeaderValue::from_static(concat!(
-                "sigma-bulk/",
-                env!("CARGO_PKG_VERSION")
-            )))
-            .default_headers(headers)
-            // A redirect could send the token to another host, and would bypass the pacer.
-            .redirect(reqwest::redirect::Policy::none())
-            // Every try goes through the pacer, so reqwest must not retry by itself. `never` alone would
-            // still copy each request for a possible retry.
-            .retry(reqwest::retry::never().max_retries_per_request(0))
-            .referer(false)
-            .tcp_nodelay(true)
-            .connect_timeout(CONNECT_TIMEOUT.min(options.timeout))
-            .timeout(options.timeout)
-            .pool_max_idle_per_host(options.connections);
-        if is_loopback(&base_url) {
-            // A system proxy is meant for other hosts. It would receive the token and could not reach this
-            // machine.
-            builder = builder.no_proxy();
-        }
-        if let Some(path) = &options.ca_cert {
-            let shown = path.display().to_string();
-            let pem = std::fs::read(path).map_err(|source| ClientError::CaRead {
-                path: shown.clone(),
-                source,
-            })?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .ok()
-                .filter(|certificates| !certificates.is_empty())
-                .ok_or(ClientError::CaPem { path: shown })?;
-            builder = builder.tls_certs_merge(certificates);
-        }
-        let http = builder.build().map_err(|error| build(&error))?;
+        let certificates = match &options.ca_cert {
+            None => Vec::new(),
+            Some(path) => certificates(path)?,
+        };
+        let http = connections(options, &base_url, &certificates)?;
         Ok(Self {
-            http,
+            http: RwLock::new(http),
+            options: options.clone(),
+            certificates,
             members: below(&base_url, "/v2/members"),
             base_url,
-            timeout: options.timeout,
         })
+    }
+
+    /// Leaves all connections to the requests in flight, and opens fresh ones from now on: nothing answers on the old
+    /// ones any more.
+    pub(crate) fn reconnect(&self) {
+        match connections(&self.options, &self.base_url, &self.certificates) {
+            Ok(http) => *self.http.write().unwrap_or_else(PoisonError::into_inner) = http,
+            Err(error) => tracing::warn!(%error, "no fresh connections can be opened"),
+        }
+    }
+
+    fn http(&self) -> reqwest::Client {
+        self.http
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Requests a token. The credentials are sent in the form, because HTTP Basic and JSON fail for some
@@ -237,11 +244,15 @@ impl Client {
             ("client_id", id),
             ("client_secret", secret.expose_secret()),
         ];
-        let answer = self.send(self.http.post(url).form(&form).send()).await?;
-        Token::parse(&answer.body).map_err(|error| AttemptError::Unreadable {
+        let answer = self.send(self.http().post(url).form(&form).send()).await?;
+        let token = Token::parse(&answer.body).map_err(|error| AttemptError::Unreadable {
             status: answer.status,
             what: error.to_string(),
-        })
+        })?;
+        if token.access_token.expose_secret().trim().is_empty() {
+            return Err(AttemptError::EmptyToken(answer.status));
+        }
+        Ok(token)
     }
 
     /// Makes one attempt.
@@ -268,7 +279,7 @@ impl Client {
             *made.body_mut() = Some(body.into());
         }
         *made.headers_mut() = headers;
-        self.send(self.http.execute(made)).await
+        self.send(self.http().execute(made)).await
     }
 
     fn url(&self, path: &str) -> Url {
@@ -328,25 +339,36 @@ impl Client {
     ) -> Result<ApiResponse, AttemptError> {
         let response = request.await.map_err(|error| self.classify(error))?;
         let status = response.status();
+        let headers = response.headers();
+        let says = |name: HeaderName, word: &str| {
+            let value = headers.get(name).and_then(|value| value.to_str().ok());
+            value.is_some_and(|value| value.to_ascii_lowercase().contains(word))
+        };
+        let is_html = says(CONTENT_TYPE, "html");
         if status.is_success() {
+            let status = status.as_u16();
             let body = read(response, MAX_BODY)
                 .await
-                .map_err(|what| AttemptError::Unreadable {
-                    status: status.as_u16(),
-                    what,
-                })?;
-            return Ok(ApiResponse {
-                status: status.as_u16(),
-                body,
-            });
+                .map_err(|what| AttemptError::Unreadable { status, what })?;
+            if is_html || wire::is_page(&body) {
+                let what = wire::describe_page(&body);
+                return Err(AttemptError::Page { status, what });
+            }
+            return Ok(ApiResponse { status, body });
         }
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(retry_after);
+        let answer = AnswerHeaders {
+            retry_after: headers
+                .get(RETRY_AFTER)
+                .and_then(|wait| retry_after(wait, headers.get(DATE))),
+            is_html,
+            is_challenge: says(MITIGATED, "challenge"),
+        };
         // The status decides. If the body is cut off or endless, only the message is lost.
         let body = read_some(response, MAX_ERROR_BODY).await;
         Err(AttemptError::Status(wire::parse_error(
             status.as_u16(),
             &body,
-            retry_after,
+            answer,
         )))
     }
 
@@ -356,28 +378,93 @@ impl Client {
         let text = chain(&error);
         if error.is_builder() {
             AttemptError::Request(text)
+        } else if is_not_processed(&error) {
+            AttemptError::NotProcessed
         } else if error.is_connect() {
             if text.contains("certificate") {
-                AttemptError::Certificate(text)
+                let problem = CertificateProblem::of(&text);
+                AttemptError::Certificate {
+                    what: text,
+                    problem,
+                }
             } else {
                 AttemptError::Connect(text)
             }
         } else if error.is_timeout() {
-            AttemptError::Timeout(self.timeout)
+            AttemptError::Timeout(self.options.timeout)
         } else {
             AttemptError::Lost(text)
         }
     }
 }
 
-/// Returns a value as it is encoded in the form of the token request.
-pub(crate) fn form_encoded(value: &str) -> String {
-    let form = Url::parse_with_params("form:", [("", value)]);
-    let encoded = form.as_ref().ok().and_then(Url::query);
-    encoded
-        .and_then(|query| query.strip_prefix('='))
-        .unwrap_or(value)
-        .to_owned()
+/// Reads the company's own certificates.
+fn certificates(path: &std::path::Path) -> Result<Vec<reqwest::Certificate>, ClientError> {
+    let shown = path.display().to_string();
+    let pem = std::fs::read(path).map_err(|source| ClientError::CaRead {
+        path: shown.clone(),
+        source,
+    })?;
+    reqwest::Certificate::from_pem_bundle(&pem)
+        .ok()
+        .filter(|certificates| !certificates.is_empty())
+        .ok_or(ClientError::CaPem { path: shown })
+}
+
+/// Returns a client of reqwest that has no connection yet.
+fn connections(
+    options: &ClientOptions,
+    base_url: &Url,
+    certificates: &[reqwest::Certificate],
+) -> Result<reqwest::Client, ClientError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    let mut builder = reqwest::Client::builder()
+        .user_agent(HeaderValue::from_static(concat!(
+            "sigma-bulk/",
+            env!("CARGO_PKG_VERSION")
+        )))
+        .default_headers(headers)
+        // A redirect could send the token to another host, and would bypass the pacer.
+        .redirect(reqwest::redirect::Policy::none())
+        // Every try goes through the pacer, so reqwest must not retry by itself. `never` alone would
+        // still copy each request for a possible retry.
+        .retry(reqwest::retry::never().max_retries_per_request(0))
+        .referer(false)
+        .tcp_nodelay(true)
+        .connect_timeout(CONNECT_TIMEOUT.min(options.timeout))
+        .timeout(options.timeout)
+        .http2_keep_alive_interval(PING_EVERY)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .pool_max_idle_per_host(options.connections);
+    if is_loopback(base_url) {
+        // A system proxy is meant for other hosts. It would receive the token and could not reach this
+        // machine.
+        builder = builder.no_proxy();
+    }
+    if !certificates.is_empty() {
+        builder = builder.tls_certs_merge(certificates.iter().cloned());
+    }
+    builder
+        .build()
+        .map_err(|error| ClientError::Build(chain(&error)))
+}
+
+/// Returns whether the server said that it has not processed the request: the stream is above the last one of a GOAWAY
+/// without an error, or was refused ([RFC 9113], 6.8 and 8.7). Such a request is safe to send again.
+///
+/// [RFC 9113]: https://www.rfc-editor.org/rfc/rfc9113
+fn is_not_processed(error: &reqwest::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let is_graceful = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+            let is_refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return error.is_remote() && (is_graceful || is_refused);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Returns `base` with `path` appended to its path.
@@ -436,8 +523,13 @@ async fn read_some(mut response: reqwest::Response, most: usize) -> Vec<u8> {
 }
 
 /// Parses `Retry-After`: seconds, or an HTTP date in any of its three forms (RFC 9110, 10.2.3 and 5.6.7).
-/// Returns `None` if the value is invalid, zero or in the past.
-fn retry_after(header: &HeaderValue) -> Option<Duration> {
+/// A date counts from the answer's own `Date`, because the clock of this machine may be off. Returns `None` if the value
+/// is invalid, zero or in the past.
+fn retry_after(header: &HeaderValue, answered_at: Option<&HeaderValue>) -> Option<Duration> {
+    let date = |header: &HeaderValue| {
+        let text = header.to_str().ok()?;
+        httpdate::parse_http_date(text.trim()).ok()
+    };
     let text = header.to_str().ok()?.trim();
     let wait = match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 => {
@@ -445,8 +537,8 @@ fn retry_after(header: &HeaderValue) -> Option<Duration> {
         }
         Ok(_) => return None,
         Err(_) => {
-            let date = httpdate::parse_http_date(text).ok()?;
-            date.duration_since(SystemTime::now()).ok()?
+            let now = answered_at.and_then(date).unwrap_or_else(SystemTime::now);
+            date(header)?.duration_since(now).ok()?
         }
     };
     Some(wait.min(MAX_RETRY_AFTER)).filter(|wait| !wait.is_zero())
@@ -486,13 +578,9 @@ mod tests {
     }
 
     #[test]
-    fn form_encoded_matches_the_token_request_form() {
-        assert_eq!(form_encoded("a b/+=ü"), "a+b%2F%2B%3D%C3%BC");
-    }
-
-    #[test]
     fn retry_after_is_seconds_or_a_date() {
-        let parse = |text: &str| retry_after(&HeaderValue::from_str(text).expect("a header"));
+        let header = |text: &str| HeaderValue::from_str(text).expect("a header");
+        let parse = |text: &str| retry_after(&header(text), None);
         assert_eq!(parse("7"), Some(Duration::from_secs(7)));
         assert_eq!(parse("-7"), None);
         assert_eq!(parse("0"), None);
@@ -508,9 +596,11 @@ mod tests {
         ] {
             assert_eq!(parse(past), None, "{past}");
         }
-        assert_eq!(
-            parse("Wed, 21 Oct 2415 07:28:00 GMT"),
-            Some(MAX_RETRY_AFTER)
-        );
+        let date = "Wed, 21 Oct 2415 07:28:00 GMT";
+        assert_eq!(parse(date), Some(MAX_RETRY_AFTER));
+        // The clock of the server counts, not that of this machine.
+        let answered_at = header("Wed, 21 Oct 2415 07:27:48 GMT");
+        let wait = retry_after(&header(date), Some(&answered_at));
+        assert_eq!(wait, Some(Duration::from_secs(12)));
     }
 }

@@ -3,8 +3,22 @@
 use std::fmt;
 use std::time::Duration;
 
-/// The API answered with a status other than 2xx.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where an answer comes from, as far as the answer itself shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The API: JSON, or a body that nothing speaks against.
+    #[default]
+    Api,
+    /// Something that redirects, such as a login in front of the API.
+    Redirect,
+    /// Something that answers with an HTML page: a proxy, a firewall, a login.
+    Page,
+    /// The edge, which asks for a proof that a person sits at a browser (`cf-mitigated: challenge`).
+    Challenge,
+}
+
+/// The API, or something in front of it, answered with a status other than 2xx.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ApiError {
     /// The HTTP status.
     pub status: u16,
@@ -16,6 +30,17 @@ pub(crate) struct ApiError {
     pub request_id: Option<Box<str>>,
     /// How long to wait, if the API specified it.
     pub retry_after: Option<Duration>,
+    /// Where the answer comes from.
+    pub origin: Origin,
+    /// Whether the edge has banned this client for its rate (Cloudflare's error 1015) and does not say for how long.
+    pub is_ban: bool,
+}
+
+impl ApiError {
+    /// Returns whether the API itself says that what was asked for does not exist. A page of a proxy does not say that.
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.status == 404 && self.origin == Origin::Api
+    }
 }
 
 impl fmt::Display for ApiError {
@@ -28,6 +53,11 @@ impl fmt::Display for ApiError {
         if self.status == 409 && self.message.contains("Duplicate record") {
             f.write_str(" (the new email belongs to another member)")?;
         }
+        match self.origin {
+            Origin::Challenge => f.write_str(CHALLENGE_HINT)?,
+            Origin::Page if matches!(self.status, 401 | 403) => f.write_str(FIREWALL_HINT)?,
+            Origin::Api | Origin::Page | Origin::Redirect => {}
+        }
         if let Some(id) = &self.request_id {
             write!(f, " [request {id}]")?;
         }
@@ -35,9 +65,55 @@ impl fmt::Display for ApiError {
     }
 }
 
-/// Returns whether a retry may get an answer other than this status.
+/// What a challenge means, and what to do about it.
+const CHALLENGE_HINT: &str = "; the edge in front of the API wants to see a browser: have the address of this machine put on the allow-list of your organization and of your network, or run from another network";
+/// What an HTML page instead of the API's refusal means.
+const FIREWALL_HINT: &str =
+    "; this is not an answer of the API: a firewall or proxy in front of it blocks the request";
+
+/// Returns whether a retry may get an answer other than this status. Of the server errors, only 501 (not implemented)
+/// and 505 (HTTP version) say something lasting. 520 to 530 are those of the edge (Cloudflare).
 pub(crate) const fn is_transient(status: u16) -> bool {
-    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
+    matches!(status, 408 | 425 | 429 | 500 | 502..=504 | 506..=599)
+}
+
+/// What is wrong with a server's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CertificateProblem {
+    /// Nobody whom this machine trusts has issued it.
+    Untrusted,
+    /// It is not valid any more, or not yet.
+    Expired,
+    /// It is for another host.
+    WrongName,
+}
+
+impl CertificateProblem {
+    /// Finds the problem in the message of the TLS library, which has no type for it that is stable.
+    pub(super) fn of(message: &str) -> Self {
+        let message = message.to_ascii_lowercase();
+        let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+        if says(&["expired", "not valid yet", "notvalidyet"]) {
+            Self::Expired
+        } else if says(&["name", "hostname"]) {
+            Self::WrongName
+        } else {
+            Self::Untrusted
+        }
+    }
+
+    /// Returns what to do.
+    const fn remedy(self) -> &'static str {
+        match self {
+            Self::Untrusted => "if your company uses its own, give --ca-cert FILE",
+            Self::Expired => {
+                "check the clock of this machine; if it is right, the server needs a new certificate"
+            }
+            Self::WrongName => {
+                "another server answers: check --cloud or --base-url, the proxy and the DNS"
+            }
+        }
+    }
 }
 
 /// Why an attempt failed.
@@ -46,11 +122,18 @@ pub(crate) enum AttemptError {
     /// There was no connection, so the API has seen nothing.
     #[error("no connection: {0}")]
     Connect(String),
-    /// The server's certificate is not trusted. A retry would not help.
-    #[error(
-        "the server's certificate is not trusted: {0}; if your company uses its own, give --ca-cert FILE"
-    )]
-    Certificate(String),
+    /// The connection was closed, and the server said that it has not processed the request (HTTP/2's GOAWAY or
+    /// `REFUSED_STREAM`).
+    #[error("the server closed the connection before it processed the request")]
+    NotProcessed,
+    /// The server's certificate is not accepted. A retry would not help.
+    #[error("the server's certificate is not accepted: {what}; {}", .problem.remedy())]
+    Certificate {
+        /// What the TLS library says.
+        what: String,
+        /// What is wrong with it.
+        problem: CertificateProblem,
+    },
     /// The answer did not arrive in time. The API may have applied the request.
     #[error("no answer within {} s", .0.as_secs_f64())]
     Timeout(Duration),
@@ -65,6 +148,19 @@ pub(crate) enum AttemptError {
         /// What is wrong with the answer.
         what: String,
     },
+    /// An HTML page came with 2xx, where the API answers with JSON.
+    #[error(
+        "{status} with {what} instead of an answer of the API: a login or a proxy in front of it answers"
+    )]
+    Page {
+        /// The HTTP status.
+        status: u16,
+        /// What the page is.
+        what: String,
+    },
+    /// The API issued a token without characters.
+    #[error("the API answered {0}, but the access_token is empty")]
+    EmptyToken(u16),
     /// The API answered with another status.
     #[error("{0}")]
     Status(ApiError),
@@ -97,11 +193,12 @@ impl AttemptError {
                 }
             }
             Self::Connect(text)
-            | Self::Certificate(text)
+            | Self::Certificate { what: text, .. }
             | Self::Lost(text)
             | Self::Unreadable { what: text, .. }
+            | Self::Page { what: text, .. }
             | Self::Request(text) => *text = fit(text),
-            Self::Timeout(_) => {}
+            Self::Timeout(_) | Self::NotProcessed | Self::EmptyToken(_) => {}
         }
         self
     }
@@ -110,7 +207,9 @@ impl AttemptError {
     pub(crate) const fn status(&self) -> Option<u16> {
         match self {
             Self::Status(error) => Some(error.status),
-            Self::Unreadable { status, .. } => Some(*status),
+            Self::Unreadable { status, .. }
+            | Self::Page { status, .. }
+            | Self::EmptyToken(status) => Some(*status),
             _ => None,
         }
     }
@@ -119,9 +218,13 @@ impl AttemptError {
     /// made, or come from a proxy whose server is still working on it.
     pub(crate) const fn may_be_applied(&self) -> bool {
         match self {
-            Self::Timeout(_) | Self::Lost(_) | Self::Unreadable { .. } => true,
+            Self::Timeout(_) | Self::Lost(_) | Self::Unreadable { .. } | Self::Page { .. } => true,
             Self::Status(error) => error.status == 408 || error.status >= 500,
-            Self::Connect(_) | Self::Certificate(_) | Self::Request(_) => false,
+            Self::Connect(_)
+            | Self::NotProcessed
+            | Self::Certificate { .. }
+            | Self::EmptyToken(_)
+            | Self::Request(_) => false,
         }
     }
 }

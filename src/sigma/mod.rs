@@ -11,5 +11,5 @@ mod wire;
 pub(crate) use client::{
     ApiResponse, Client, ClientOptions, ListingVersion, MemberFilter, Request,
 };
-pub(crate) use error::{AttemptError, is_transient};
+pub(crate) use error::{AttemptError, Origin, is_transient};
 pub(crate) use wire::{Identity, MemberPage, Token, TypesPage};

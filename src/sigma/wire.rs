@@ -3,13 +3,14 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::error::ApiError;
-use crate::model::{Change, Field, FieldKind, Member, Value, Values};
+use super::error::{ApiError, Origin};
+use crate::model::{Change, Field, FieldKind, Member, Value, Values, is_plain_id};
 
 /// The body of a 2xx answer has an unexpected form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -107,6 +108,10 @@ impl<'de> Deserialize<'de> for WireMember {
                     }
                 }
                 let id = id.ok_or_else(|| de::Error::missing_field(ID))?;
+                // An id becomes a part of addresses. One that could leave its place there is never used.
+                if !is_plain_id(&id) {
+                    return Err(de::Error::custom("memberId is not a plain id"));
+                }
                 Ok(WireMember(Member { id, values }))
             }
         }
@@ -341,27 +346,44 @@ struct WireError {
     request_id: Option<serde_json::Value>,
 }
 
+/// What the headers of an answer say about it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct AnswerHeaders {
+    /// How long to wait.
+    pub(super) retry_after: Option<Duration>,
+    /// Whether the body is announced as HTML.
+    pub(super) is_html: bool,
+    /// Whether the edge asks for a proof that a person sits at a browser.
+    pub(super) is_challenge: bool,
+}
+
 /// Reads the body of an answer that is not 2xx. The body may contain anything and have any length.
-pub(super) fn parse_error(
-    status: u16,
-    body: &[u8],
-    retry_after: Option<std::time::Duration>,
-) -> ApiError {
+pub(super) fn parse_error(status: u16, body: &[u8], headers: AnswerHeaders) -> ApiError {
+    let retry_after = headers.retry_after;
+    let origin = if headers.is_challenge {
+        Origin::Challenge
+    } else if (300..400).contains(&status) {
+        Origin::Redirect
+    } else if headers.is_html || is_page(body) {
+        Origin::Page
+    } else {
+        Origin::Api
+    };
+    if origin == Origin::Redirect {
+        return ApiError {
+            status,
+            message: "a redirect, which is never followed: check --base-url, and whether a login stands in front of the API".into(),
+            retry_after,
+            origin,
+            ..ApiError::default()
+        };
+    }
     let wire: WireError = serde_json::from_slice(body).unwrap_or_default();
     let text = |value: Option<serde_json::Value>| match value? {
         serde_json::Value::String(text) => Some(text.trim().into()),
         serde_json::Value::Null => None,
         other => Some(other.to_string().into_boxed_str()),
     };
-    if (300..400).contains(&status) {
-        return ApiError {
-            status,
-            code: None,
-            message: "a redirect, which is never followed: check --base-url".into(),
-            request_id: None,
-            retry_after,
-        };
-    }
     let code = text(wire.code);
     let message = text(wire.message)
         .filter(|message| !message.is_empty())
@@ -373,22 +395,47 @@ pub(super) fn parse_error(
         message,
         request_id: text(wire.request_id),
         retry_after,
+        origin,
+        is_ban: status == 429 && retry_after.is_none() && has_word(body, RATE_BAN),
     }
 }
 
-/// Returns a substitute for a missing message: the title of a proxy's page, or the meaning of the status.
-fn describe(status: u16, body: &[u8]) -> String {
+/// Cloudflare's error "You are being rate limited", a ban for some time.
+const RATE_BAN: &[u8] = b"1015";
+
+/// Returns whether `body` contains `word` with no letter or digit beside it.
+fn has_word(body: &[u8], word: &[u8]) -> bool {
+    memchr::memmem::find_iter(body, word).any(|at| {
+        let before = at.checked_sub(1).and_then(|before| body.get(before));
+        let beside = [before, body.get(at + word.len())];
+        !beside.into_iter().flatten().any(u8::is_ascii_alphanumeric)
+    })
+}
+
+/// Returns whether a body is markup, where the API answers with JSON.
+pub(super) fn is_page(body: &[u8]) -> bool {
+    without_mark(body).trim_ascii_start().starts_with(b"<")
+}
+
+/// Returns what a page is, by its title.
+pub(super) fn describe_page(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let lower = text.to_ascii_lowercase();
-    if let Some((start, end)) = lower
-        .find("<title>")
-        .and_then(|start| Some((start + 7, start + lower.get(start..)?.find("</title>")?)))
-        && let Some(title) = text.get(start..end)
-    {
-        return format!("(an HTML page: {})", title.trim());
-    }
-    if lower.contains("<html") {
-        return "(an HTML page)".to_owned();
+    let title = lower.find("<title>").and_then(|start| {
+        let start = start + "<title>".len();
+        let end = start + lower.get(start..)?.find("</title>")?;
+        text.get(start..end)
+    });
+    title.map_or_else(
+        || "an HTML page".to_owned(),
+        |title| format!("an HTML page: {}", title.trim()),
+    )
+}
+
+/// Returns a substitute for a missing message: what the page is, or the meaning of the status.
+fn describe(status: u16, body: &[u8]) -> String {
+    if is_page(body) {
+        return format!("({})", describe_page(body));
     }
     let reason = reqwest::StatusCode::from_u16(status)
         .ok()

@@ -329,7 +329,7 @@ fn undo_names_a_member_whose_rename_was_half_done() {
             if !is_readable {
                 api.sandbox.set_faults(Faults {
                     fail_before: 1.0,
-                    only: None,
+                    only: Some(vec![Endpoint::UpdateMember, Endpoint::GetMember]),
                     ..faults
                 });
             }

@@ -138,6 +138,14 @@ const SHADE_MOST: f64 = 2.0 * MARGIN;
 /// probe then.
 const REPROBE: f64 = 600.0;
 
+/// The share of the rate before a ban that is used after it, and the share of that after another ban soon. A ban comes
+/// from a rate that is too high over some time, and 90% is back above 80% at once, which is a goal of the project.
+const AFTER_BAN: f64 = 0.9;
+const AFTER_ANOTHER_BAN: f64 = 0.7;
+
+/// The seconds without a ban after which its rate may be tried again.
+const BAN_MEMORY: f64 = 600.0;
+
 /// The slowest rate, in requests per second. The smallest limit among the goals is 5, and a share of it
 /// beside other clients may be less. Slower APIs are paced by the pauses after their refusals.
 const SLOWEST: f64 = 0.2;
@@ -213,6 +221,8 @@ struct Measured {
 #[derive(Debug, Clone)]
 pub struct Search {
     ceiling: Option<f64>,
+    /// The rate that the last ban leaves, and when that was.
+    after_ban: Option<(f64, f64)>,
     max_capacity: f64,
     phase: Phase,
     /// When the phase began, moved later by the time in which the rate wasn't used.
@@ -252,6 +262,7 @@ impl Search {
         };
         let mut search = Self {
             ceiling: options.ceiling.filter(|ceiling| *ceiling > 0.0),
+            after_ban: None,
             max_capacity: if options.max_capacity > 0.0 {
                 options.max_capacity.min(1.0)
             } else {
@@ -458,7 +469,7 @@ impl Search {
         let rate = match self.phase {
             Phase::Unlimited => {
                 return self
-                    .ceiling
+                    .ceiling_at(at)
                     .map_or(AllowedRate::Unlimited, AllowedRate::PerSecond);
             }
             Phase::Doubling { from, period } => from * (elapsed / period).floor().exp2(),
@@ -470,10 +481,29 @@ impl Search {
                 limit * (1.0 + MARGIN * x * x * x)
             }
         };
-        AllowedRate::PerSecond(match self.ceiling {
+        AllowedRate::PerSecond(match self.ceiling_at(at) {
             Some(ceiling) => rate.min(ceiling).max(SLOWEST.min(ceiling)),
             None => rate.max(SLOWEST),
         })
+    }
+
+    /// Returns the highest rate that is allowed at `now`, whatever the API accepts.
+    fn ceiling_at(&self, now: f64) -> Option<f64> {
+        let after_ban = self.after_ban.filter(|(_, at)| now - at < BAN_MEMORY);
+        let ceilings = [self.ceiling, after_ban.map(|(rate, _)| rate)];
+        ceilings.into_iter().flatten().reduce(f64::min)
+    }
+
+    /// Records that a ban for the rate has ended at `now`. The time of the ban itself must not have been counted.
+    pub fn banned(&mut self, now: Duration) {
+        let now = now.as_secs_f64();
+        let before = self.usage.average(now);
+        let rate = match self.after_ban.filter(|(_, at)| now - at < BAN_MEMORY) {
+            Some((rate, _)) => rate.min(before) * AFTER_ANOTHER_BAN,
+            None => before * AFTER_BAN,
+        };
+        self.after_ban = Some((rate.max(SLOWEST), now));
+        self.rate = self.rate_at(now);
     }
 
     /// Ends the phase if it is over at `now`, and updates the allowed rate.

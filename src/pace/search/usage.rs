@@ -16,6 +16,10 @@ const USED: f64 = 0.75;
 /// margin.
 const USE_MEMORY: f64 = 2.0 / MARGIN;
 
+/// The time over which [`Usage::average`] averages, in seconds: half of the shortest window in which edges count requests
+/// for a ban (10 s).
+const AVERAGE_SECONDS: f64 = 5.0;
+
 /// How much of the allowed rate is used.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Usage {
@@ -27,6 +31,9 @@ pub(super) struct Usage {
     pub(super) rate: f64,
     /// The requests sent and the requests due, over about the last [`USE_MEMORY`] requests.
     pub(super) recent: (f64, f64),
+    /// The requests of about the last [`AVERAGE_SECONDS`], and when the first one was sent.
+    weight: f64,
+    first_sent: Option<f64>,
 }
 
 impl Usage {
@@ -34,6 +41,9 @@ impl Usage {
     /// whether there is enough data to judge the use.
     pub(super) fn sent(&mut self, now: f64, rate: AllowedRate) -> bool {
         self.sent += 1.0;
+        let since_last = (now - self.last_sent).max(0.0);
+        self.weight = self.weight * (-since_last / AVERAGE_SECONDS).exp() + 1.0;
+        self.first_sent.get_or_insert(now);
         if let AllowedRate::PerSecond(rate) = rate {
             let due = (now - self.last_sent) * rate;
             self.due += due;
@@ -43,6 +53,14 @@ impl Usage {
         self.last_sent = now;
         now - self.since >= USE_SECONDS
             && (self.due >= USE_REQUESTS || rate == AllowedRate::Unlimited)
+    }
+
+    /// Returns the average of the requests per second before `now`, which fades over [`AVERAGE_SECONDS`].
+    pub(super) fn average(&self, now: f64) -> f64 {
+        // At the start there is less to average over.
+        let elapsed = (now - self.first_sent.unwrap_or(now)).max(USE_SECONDS);
+        let covered = 1.0 - (-elapsed / AVERAGE_SECONDS).exp();
+        self.weight / (AVERAGE_SECONDS * covered)
     }
 
     /// Returns whether the rate was used. Tolerates one request, which depends on where the span begins.

@@ -1,0 +1,304 @@
+//! Waiting for the breaker: how a request is held while the API has trouble, how it probes, and how a failure is found to
+//! be about everybody.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::breaker::{Breaker, CallHealth, Gate, Outage, ProbeResult, RequestClass, Trouble};
+use super::{FailureCause, Gateway};
+use crate::sigma::{ApiResponse, AttemptError, ListingVersion, MemberFilter, Request};
+use crate::stop::StopReason;
+
+/// How long a request that was refused waits for others to show whether they are refused too.
+const WAIT_FOR_OTHERS: Duration = Duration::from_secs(1);
+
+/// The breaker that all requests share.
+#[derive(Debug)]
+pub(super) struct SharedBreaker {
+    state: Mutex<Breaker>,
+    /// Notified when it opens or closes, and when an update succeeds.
+    changed: Notify,
+    /// Held by the request that finds out whether a failure is about everybody.
+    suspicion: tokio::sync::Mutex<()>,
+}
+
+impl SharedBreaker {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self {
+            state: Mutex::new(Breaker::new(limit)),
+            changed: Notify::new(),
+            suspicion: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, Breaker> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the health of a new request.
+    pub(super) fn enter(&self, class: RequestClass) -> CallHealth {
+        self.state().enter(class)
+    }
+
+    /// Records that the API answered.
+    pub(super) fn answered(&self, class: Option<RequestClass>) {
+        self.state().answered(class, Instant::now());
+        if class == Some(RequestClass::Update) {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Returns whether requests of this class must wait.
+    pub(super) fn holds(&self, class: RequestClass) -> bool {
+        self.state().holds(class)
+    }
+
+    /// Returns whether the API has ever answered.
+    pub(super) fn is_armed(&self) -> bool {
+        self.state().is_armed()
+    }
+
+    /// Returns what holds the requests, for the display.
+    pub(super) fn outage(&self) -> Option<Outage> {
+        self.state().outage(Instant::now())
+    }
+}
+
+/// How a request may go on.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// It may be sent. `has_waited` says whether it was held.
+    Pass { has_waited: bool },
+    /// It probes: by itself, or by a harmless request.
+    Probe { is_neutral: bool },
+}
+
+/// Takes a request out of the queue of probes, also if its task is dropped.
+struct Waiting<'a>(&'a SharedBreaker, CallHealth);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.state().leave(&self.1);
+    }
+}
+
+/// Ends a probe, also if its task is dropped.
+pub(super) struct Probing<'a> {
+    gateway: &'a Gateway,
+    call: CallHealth,
+    is_told: bool,
+}
+
+impl Probing<'_> {
+    /// Reports how the probe ended.
+    pub(super) fn end(mut self, result: ProbeResult<'_>) {
+        self.is_told = true;
+        self.tell(result);
+    }
+
+    fn tell(&self, result: ProbeResult<'_>) {
+        let breaker = &self.gateway.breaker;
+        let closed = breaker.state().probed(&self.call, result, Instant::now());
+        if let Some((trouble, lasted)) = closed {
+            let seconds = lasted.as_secs();
+            tracing::info!(seconds, trouble = trouble.name(), "the API answers again");
+            self.gateway.pacer.go_on(trouble == Trouble::Banned);
+        }
+        breaker.changed.notify_waiters();
+    }
+}
+
+impl Drop for Probing<'_> {
+    fn drop(&mut self) {
+        if !self.is_told {
+            self.tell(ProbeResult::Abandoned);
+        }
+    }
+}
+
+impl Gateway {
+    /// Returns the guard of a request that probes.
+    pub(super) fn probing(&self, call: &CallHealth) -> Probing<'_> {
+        Probing {
+            gateway: self,
+            call: *call,
+            is_told: false,
+        }
+    }
+
+    /// Waits until the breaker lets the request go, or gives it the turn to probe.
+    ///
+    /// # Errors
+    /// If the trouble has lasted for too long, which stops the run.
+    pub(super) async fn admitted(&self, call: &CallHealth) -> Result<Admission, FailureCause> {
+        let mut waiting = None;
+        loop {
+            let changed = self.breaker.changed.notified();
+            let gate = self.breaker.state().gate(call, Instant::now());
+            match gate {
+                Gate::Pass => {
+                    let has_waited = waiting.is_some();
+                    return Ok(Admission::Pass { has_waited });
+                }
+                Gate::Probe { is_neutral } => return Ok(Admission::Probe { is_neutral }),
+                Gate::Wait(until) => {
+                    waiting.get_or_insert_with(|| Waiting(&self.breaker, *call));
+                    tokio::select! {
+                        () = changed => {}
+                        () = sleep_until(until) => {}
+                    }
+                }
+                Gate::GiveUp { trouble, why } => {
+                    self.give_up(trouble, why);
+                    return Err(FailureCause::Stopped);
+                }
+            }
+        }
+    }
+
+    fn give_up(&self, trouble: Trouble, why: String) {
+        let reason = match trouble {
+            Trouble::Unreachable | Trouble::Banned => StopReason::Outage,
+            Trouble::Blocked => StopReason::Blocked,
+            Trouble::Refused(_) => StopReason::Refused,
+        };
+        if !self.stop.is_raised() {
+            tracing::error!(trouble = trouble.name(), why, "the run stops");
+        }
+        self.stop.raise_because(reason, why);
+    }
+
+    /// Sends a harmless request, and returns whether the API answers it.
+    pub(super) async fn neutral_probe(&self) -> Result<(), AttemptError> {
+        let Some(bearer) = self.token.get() else {
+            return Ok(());
+        };
+        let request = if self.has_whoami() {
+            Request::Whoami
+        } else {
+            Request::List {
+                version: ListingVersion::V2,
+                filter: MemberFilter::All,
+                page: None,
+                limit: Some(1),
+            }
+        };
+        let permit = self.pacer.acquire().await;
+        let result = self.attempt(request, &bearer.header).await;
+        self.report_result(permit, result.as_ref().map(|r| r.status), false);
+        self.note_answer(None, &result);
+        match result {
+            Err(error) if Trouble::of(&error, Request::Whoami).is_some() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Records an answer that shows that the API works, and what it shows about the requests of `class`.
+    pub(super) fn note_answer(
+        &self,
+        class: Option<RequestClass>,
+        result: &Result<ApiResponse, AttemptError>,
+    ) {
+        let is_answer = match result {
+            Ok(_) => true,
+            Err(error) => error.status().is_some() && Trouble::of(error, Request::Whoami).is_none(),
+        };
+        if is_answer {
+            self.breaker.answered(class);
+        }
+    }
+
+    /// Finds out whether the trouble of a request is alike for everybody, and opens the breaker if it is. Returns whether
+    /// the request must wait. `gives_up` says that the request would not be sent again.
+    pub(super) async fn is_for_everybody(
+        &self,
+        call: &mut CallHealth,
+        trouble: Trouble,
+        error: &AttemptError,
+        sent_at: Instant,
+        gives_up: bool,
+        class: RequestClass,
+    ) -> bool {
+        let why = error.to_string();
+        self.change_breaker(|state| state.failed(call, trouble, &why, Instant::now()));
+        let asks = match trouble {
+            // A second failure may still be chance, and costs nothing but a harmless request.
+            Trouble::Unreachable => gives_up || (call.failures() >= 2 && !call.is_cleared),
+            Trouble::Blocked => !call.is_cleared,
+            Trouble::Refused(_) | Trouble::Banned => false,
+        };
+        if asks && self.breaker.is_armed() && !self.breaker.holds(class) {
+            self.suspect(call, sent_at).await;
+        }
+        if gives_up && class == RequestClass::Update && !self.breaker.holds(class) {
+            self.wait_for_others(call, trouble).await;
+        }
+        self.breaker.holds(class)
+    }
+
+    /// Opens the breaker for all requests.
+    pub(super) fn trip(&self, trouble: Trouble, why: &str) {
+        self.change_breaker(|state| state.trip(trouble, None, why, Instant::now()));
+    }
+
+    /// Makes a change that may open the breaker, and says so if it does.
+    fn change_breaker(&self, change: impl FnOnce(&mut Breaker)) {
+        let opened = {
+            let mut state = self.breaker.state();
+            let was_open = state.outage(Instant::now()).is_some();
+            change(&mut state);
+            state.outage(Instant::now()).filter(|_| !was_open)
+        };
+        if let Some(outage) = opened {
+            tracing::info!(
+                trouble = outage.trouble.name(),
+                why = outage.why,
+                "all requests wait"
+            );
+            self.pacer.suspend();
+            self.breaker.changed.notify_waiters();
+        }
+    }
+
+    /// Asks the API something harmless, unless another request was answered since this one was sent.
+    async fn suspect(&self, call: &mut CallHealth, sent_at: Instant) {
+        let _one = self.breaker.suspicion.lock().await;
+        if self.breaker.holds(RequestClass::Read) {
+            return;
+        }
+        if !self.breaker.state().has_answered_since(sent_at)
+            && let Err(error) = self.neutral_probe().await
+            && let Some(trouble) = Trouble::of(&error, Request::Whoami)
+        {
+            self.trip(trouble, &error.to_string());
+            return;
+        }
+        call.is_cleared = true;
+    }
+
+    /// Waits for a moment, while other updates are in flight: if one of them succeeds, the request itself is at fault, and
+    /// if all of them fail alike, it is not.
+    async fn wait_for_others(&self, call: &CallHealth, trouble: Trouble) {
+        if trouble == Trouble::Unreachable {
+            // Its tries took longer than that.
+            return;
+        }
+        let decided = async {
+            loop {
+                let changed = self.breaker.changed.notified();
+                let is_alone = self.updates_in_flight() <= 1;
+                {
+                    let state = self.breaker.state();
+                    if is_alone || state.is_at_fault(call) || state.holds(RequestClass::Update) {
+                        return;
+                    }
+                }
+                changed.await;
+            }
+        };
+        let _ = timeout(WAIT_FOR_OTHERS, decided).await;
+    }
+}
