@@ -26,10 +26,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::sigma::error::ApiError;
 use crate::sigma::{AttemptError, Origin, Request, is_transient};
 
 /// So many requests in a row that fail alike are about everybody. A few members may well have the same trouble.
-const ALIKE: u32 = 8;
+const ALIKE: usize = 8;
 /// The first time between two probes. It doubles up to the longest.
 const FIRST_PROBE: Duration = Duration::from_secs(1);
 const LONGEST_PROBE: Duration = Duration::from_secs(30);
@@ -78,18 +79,25 @@ impl Trouble {
                 Some(Self::Unreachable)
             }
             AttemptError::Page { .. } => Some(Self::Blocked),
-            AttemptError::Status(error) if error.is_ban => Some(Self::Banned),
-            AttemptError::Status(error) => match (error.status, error.origin) {
-                (_, Origin::Challenge) => Some(Self::Blocked),
-                (500.., _) if is_transient(error.status) => Some(Self::Unreachable),
-                (408 | 425 | 429, _) => None,
-                (_, Origin::Redirect | Origin::Page) => Some(Self::Blocked),
-                // What the credentials may not read, such as the account types, is not asked for again.
-                (401 | 403, Origin::Api) if request.concerns_members() => {
-                    Some(Self::Refused(error.status))
-                }
-                _ => None,
-            },
+            AttemptError::Status(error) => Self::of_status(error, request),
+            _ => None,
+        }
+    }
+
+    /// Returns the trouble that an answer is a sign of, if it is one.
+    pub(super) fn of_status(error: &ApiError, request: Request<'_>) -> Option<Self> {
+        if error.is_ban {
+            return Some(Self::Banned);
+        }
+        match (error.status, error.origin) {
+            (_, Origin::Challenge) => Some(Self::Blocked),
+            (500.., _) if is_transient(error.status) => Some(Self::Unreachable),
+            (408 | 425 | 429, _) => None,
+            (_, Origin::Redirect | Origin::Page) => Some(Self::Blocked),
+            // What the credentials may not read, such as the account types, is not asked for again.
+            (401 | 403, Origin::Api) if request.concerns_members() => {
+                Some(Self::Refused(error.status))
+            }
             _ => None,
         }
     }
@@ -120,10 +128,8 @@ pub(super) struct CallHealth {
     class: RequestClass,
     /// Failures that were signs of trouble.
     failures: u32,
-    /// The epoch of its class at the first of them.
-    first_epoch: Option<u64>,
-    /// The streak in which it was counted last.
-    counted_in: Option<u64>,
+    /// When the first of them arrived.
+    first_failed_at: Option<Instant>,
     /// Whether a probe has shown since then that the API answers others.
     pub(super) is_cleared: bool,
 }
@@ -135,15 +141,39 @@ impl CallHealth {
     }
 }
 
-/// The failures of a class since its last success.
-#[derive(Clone, Copy, Debug, Default)]
+/// The requests of a class that fail alike, as long as none that was sent later succeeds.
+#[derive(Debug, Default)]
 struct Streak {
-    /// Counts the successes.
-    epoch: u64,
-    /// Counts the streaks, each of which is of one trouble.
-    number: u64,
     trouble: Option<Trouble>,
-    requests: u32,
+    /// Each request, and when its first failure arrived.
+    failing: Vec<(u64, Instant)>,
+    /// When the last request was sent that succeeded.
+    success_sent_at: Option<Instant>,
+}
+
+impl Streak {
+    /// Returns whether a request that was sent after this time has succeeded.
+    fn has_succeeded_since(&self, failed_at: Instant) -> bool {
+        self.success_sent_at
+            .is_some_and(|sent_at| sent_at > failed_at)
+    }
+
+    fn succeeded(&mut self, sent_at: Instant) {
+        self.success_sent_at = self.success_sent_at.max(Some(sent_at));
+        // Those that failed before are at fault themselves.
+        self.failing.retain(|(_, failed_at)| *failed_at >= sent_at);
+    }
+
+    /// Counts a failure, and returns how many requests fail alike.
+    fn failed(&mut self, id: u64, failed_at: Instant, trouble: Trouble) -> usize {
+        if self.trouble.replace(trouble) != Some(trouble) {
+            self.failing.clear();
+        }
+        if !self.failing.iter().any(|(other, _)| *other == id) {
+            self.failing.push((id, failed_at));
+        }
+        self.failing.len()
+    }
 }
 
 /// The open breaker.
@@ -201,7 +231,8 @@ pub(super) struct Breaker {
     open: Option<Open>,
     /// Whether the API has ever answered. Before that, nothing says that it would come back.
     is_armed: bool,
-    last_answer: Option<Instant>,
+    /// When the last request was sent that was answered.
+    answer_sent_at: Option<Instant>,
     reads: Streak,
     updates: Streak,
     next_id: u64,
@@ -215,7 +246,7 @@ impl Breaker {
             limit,
             open: None,
             is_armed: false,
-            last_answer: None,
+            answer_sent_at: None,
             reads: Streak::default(),
             updates: Streak::default(),
             next_id: 0,
@@ -230,29 +261,32 @@ impl Breaker {
             id: self.next_id,
             class,
             failures: 0,
-            first_epoch: None,
-            counted_in: None,
+            first_failed_at: None,
             is_cleared: false,
         }
     }
 
-    /// Records that the API answered. `class` is the class whose requests it carries out, as the answer shows.
-    pub(super) const fn answered(&mut self, class: Option<RequestClass>, now: Instant) {
+    /// Records that the API answered a request that was sent at `sent_at`. `class` is the class whose requests it carries
+    /// out, as the answer shows.
+    pub(super) fn answered(&mut self, class: Option<RequestClass>, sent_at: Instant) {
         self.is_armed = true;
-        self.last_answer = Some(now);
-        let streak = match class {
-            Some(RequestClass::Read) => &mut self.reads,
-            Some(RequestClass::Update) => &mut self.updates,
-            None => return,
-        };
-        streak.epoch += 1;
-        streak.requests = 0;
-        streak.trouble = None;
+        self.answer_sent_at = self.answer_sent_at.max(Some(sent_at));
+        if let Some(class) = class {
+            self.streak(class).succeeded(sent_at);
+        }
     }
 
-    /// Returns whether the API has answered anybody since `sent_at`.
-    pub(super) fn has_answered_since(&self, sent_at: Instant) -> bool {
-        self.last_answer.is_some_and(|at| at > sent_at)
+    const fn streak(&mut self, class: RequestClass) -> &mut Streak {
+        match class {
+            RequestClass::Read => &mut self.reads,
+            RequestClass::Update => &mut self.updates,
+        }
+    }
+
+    /// Returns whether the API has answered a request that was sent after this time.
+    pub(super) fn has_answered_since(&self, failed_at: Instant) -> bool {
+        self.answer_sent_at
+            .is_some_and(|sent_at| sent_at > failed_at)
     }
 
     /// Returns whether the API has ever answered.
@@ -269,39 +303,23 @@ impl Breaker {
         now: Instant,
     ) {
         call.failures += 1;
+        let first_failed_at = *call.first_failed_at.get_or_insert(now);
         if trouble == Trouble::Banned {
             return self.trip(trouble, None, why, now);
         }
-        let streak = match call.class {
-            RequestClass::Read => &mut self.reads,
-            RequestClass::Update => &mut self.updates,
-        };
-        let first_epoch = *call.first_epoch.get_or_insert(streak.epoch);
-        if first_epoch != streak.epoch {
-            // Another request has succeeded since this one failed for the first time, so that this one is at fault.
-            return;
-        }
-        if streak.trouble != Some(trouble) {
-            streak.number += 1;
-            streak.trouble = Some(trouble);
-            streak.requests = 0;
-        }
-        if call.counted_in != Some(streak.number) {
-            call.counted_in = Some(streak.number);
-            streak.requests += 1;
-        }
-        if streak.requests >= ALIKE && self.is_armed {
+        let streak = self.streak(call.class);
+        if !streak.has_succeeded_since(first_failed_at)
+            && streak.failed(call.id, first_failed_at, trouble) >= ALIKE
+            && self.is_armed
+        {
             self.trip(trouble, Some(call.class), why, now);
         }
     }
 
-    /// Returns whether another request of the class has succeeded since this one failed for the first time.
-    pub(super) fn is_at_fault(&self, call: &CallHealth) -> bool {
-        let streak = match call.class {
-            RequestClass::Read => &self.reads,
-            RequestClass::Update => &self.updates,
-        };
-        call.first_epoch.is_some_and(|epoch| epoch != streak.epoch)
+    /// Returns whether another request of the class, sent after this one failed for the first time, has succeeded.
+    pub(super) fn is_at_fault(&mut self, call: &CallHealth) -> bool {
+        let streak = self.streak(call.class);
+        (call.first_failed_at).is_some_and(|failed_at| streak.has_succeeded_since(failed_at))
     }
 
     /// Opens, because `trouble` is alike for all requests, or for those of one class. An open breaker stays as it is.
@@ -403,11 +421,8 @@ impl Breaker {
                 let closed = (open.trouble, now - open.since);
                 self.open = None;
                 // What was counted before says nothing any more.
-                for streak in [&mut self.reads, &mut self.updates] {
-                    streak.number += 1;
-                    streak.requests = 0;
-                    streak.trouble = None;
-                }
+                self.reads.failing.clear();
+                self.updates.failing.clear();
                 Some(closed)
             }
             ProbeResult::Trouble(trouble, why) => {
@@ -452,7 +467,6 @@ pub(super) enum ProbeResult<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sigma::error::ApiError;
 
     const LIMIT: Duration = Duration::from_secs(600);
 
@@ -534,6 +548,7 @@ mod tests {
             .collect();
         for call in &mut many {
             breaker.failed(call, Trouble::Unreachable, "", Instant::now());
+            tokio::time::advance(Duration::from_millis(1)).await;
             breaker.answered(Some(RequestClass::Update), Instant::now());
         }
         for call in &mut many {
@@ -553,6 +568,21 @@ mod tests {
         }
         assert!(breaker.holds(RequestClass::Update));
         assert!(!breaker.holds(RequestClass::Read));
+    }
+
+    /// When trouble begins, requests that were sent before are still answered.
+    #[tokio::test(start_paused = true)]
+    async fn a_success_that_was_sent_before_a_failure_proves_nothing() {
+        let mut breaker = armed();
+        let sent_at = Instant::now();
+        tokio::time::advance(second(1)).await;
+        for _ in 1..=ALIKE {
+            let mut call = breaker.enter(RequestClass::Update);
+            breaker.failed(&mut call, Trouble::Refused(403), "", Instant::now());
+            breaker.answered(Some(RequestClass::Update), sent_at);
+            assert!(!breaker.is_at_fault(&call));
+        }
+        assert!(breaker.holds(RequestClass::Update));
     }
 
     #[tokio::test(start_paused = true)]

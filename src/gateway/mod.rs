@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use reqwest::header::HeaderValue;
 use secrecy::SecretString;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::breaker::{CallHealth, ProbeResult, RequestClass};
@@ -203,6 +204,11 @@ impl Gateway {
         self.breaker.outage()
     }
 
+    /// Returns a channel that says when all requests begin to wait, and when they go on.
+    pub(crate) fn outages(&self) -> watch::Receiver<Option<Outage>> {
+        self.breaker.announcements()
+    }
+
     fn has_whoami(&self) -> bool {
         self.has_whoami.load(Ordering::Relaxed)
     }
@@ -293,7 +299,7 @@ impl Gateway {
                 call.attempts > 0,
             );
             call.attempts += 1;
-            self.note_answer(request.concerns_members().then_some(class), &result);
+            self.note_answer(request, sent_at, &result);
             let error = match result {
                 Ok(response) => {
                     end_probe(probing, None);
@@ -318,7 +324,7 @@ impl Gateway {
                 }
                 Class::NotProcessed if call.unprocessed < UNPROCESSED => call.unprocessed += 1,
                 retry => {
-                    self.after_failure(&mut call, error, trouble, retry, sent_at, class)
+                    self.after_failure(&mut call, error, trouble, retry, class)
                         .await?;
                 }
             }
@@ -335,13 +341,12 @@ impl Gateway {
         error: AttemptError,
         trouble: Option<Trouble>,
         retry: Class,
-        sent_at: Instant,
         class: RequestClass,
     ) -> Result<(), Failure> {
         if let Some(trouble) = trouble {
             let gives_up = call.tries.would_give_up(retry);
             let health = &mut call.health;
-            let assessed = self.is_for_everybody(health, trouble, &error, sent_at, gives_up, class);
+            let assessed = self.is_for_everybody(health, trouble, &error, gives_up, class);
             let waits = tokio::select! {
                 waits = assessed => waits,
                 () = self.stop.raised() => true,
@@ -574,7 +579,7 @@ impl Gateway {
             let error = match result {
                 Ok(token) => {
                     end_probe(probing, None);
-                    self.breaker.answered(None);
+                    self.breaker.answered(None, asked_at);
                     let generation = current.as_ref().map_or(0, |bearer| bearer.generation + 1);
                     let bearer =
                         Bearer::new(&token, asked_at, generation).map_err(FailureCause::SignIn)?;

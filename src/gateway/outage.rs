@@ -4,16 +4,20 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::breaker::{Breaker, CallHealth, Gate, Outage, ProbeResult, RequestClass, Trouble};
 use super::{FailureCause, Gateway};
-use crate::sigma::{ApiResponse, AttemptError, ListingVersion, MemberFilter, Request};
+use crate::sigma::{
+    ApiResponse, AttemptError, ListingVersion, MemberFilter, Request, is_transient,
+};
 use crate::stop::StopReason;
 
-/// How long a request that was refused waits for others to show whether they are refused too.
+/// How long a request that was refused waits for others to show whether they are refused too. Those that were answered
+/// with 401 come back one after the other, because each has tried a fresh token, and these are a second apart.
 const WAIT_FOR_OTHERS: Duration = Duration::from_secs(1);
+const WAIT_FOR_TOKENS: Duration = Duration::from_secs(5);
 
 /// The breaker that all requests share.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub(super) struct SharedBreaker {
     state: Mutex<Breaker>,
     /// Notified when it opens or closes, and when an update succeeds.
     changed: Notify,
+    /// What holds all requests, for those who announce it.
+    announced: watch::Sender<Option<Outage>>,
     /// Held by the request that finds out whether a failure is about everybody.
     suspicion: tokio::sync::Mutex<()>,
 }
@@ -30,6 +36,7 @@ impl SharedBreaker {
         Self {
             state: Mutex::new(Breaker::new(limit)),
             changed: Notify::new(),
+            announced: watch::Sender::new(None),
             suspicion: tokio::sync::Mutex::default(),
         }
     }
@@ -43,9 +50,9 @@ impl SharedBreaker {
         self.state().enter(class)
     }
 
-    /// Records that the API answered.
-    pub(super) fn answered(&self, class: Option<RequestClass>) {
-        self.state().answered(class, Instant::now());
+    /// Records that the API answered a request that was sent at `sent_at`.
+    pub(super) fn answered(&self, class: Option<RequestClass>, sent_at: Instant) {
+        self.state().answered(class, sent_at);
         if class == Some(RequestClass::Update) {
             self.changed.notify_waiters();
         }
@@ -59,6 +66,11 @@ impl SharedBreaker {
     /// Returns whether the API has ever answered.
     pub(super) fn is_armed(&self) -> bool {
         self.state().is_armed()
+    }
+
+    /// Returns a channel of what holds the requests.
+    pub(super) fn announcements(&self) -> watch::Receiver<Option<Outage>> {
+        self.announced.subscribe()
     }
 
     /// Returns what holds the requests, for the display.
@@ -105,6 +117,7 @@ impl Probing<'_> {
         if let Some((trouble, lasted)) = closed {
             let seconds = lasted.as_secs();
             tracing::info!(seconds, trouble = trouble.name(), "the API answers again");
+            breaker.announced.send_replace(None);
             self.gateway.pacer.go_on(trouble == Trouble::Banned);
         }
         breaker.changed.notify_waiters();
@@ -187,28 +200,36 @@ impl Gateway {
             }
         };
         let permit = self.pacer.acquire().await;
+        let sent_at = Instant::now();
         let result = self.attempt(request, &bearer.header).await;
         self.report_result(permit, result.as_ref().map(|r| r.status), false);
-        self.note_answer(None, &result);
+        self.note_answer(request, sent_at, &result);
         match result {
             Err(error) if Trouble::of(&error, Request::Whoami).is_some() => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// Records an answer that shows that the API works, and what it shows about the requests of `class`.
+    /// Records an answer that shows that the API can be reached, and whether it carries out requests of this kind: it does
+    /// if it judges one by its content.
     pub(super) fn note_answer(
         &self,
-        class: Option<RequestClass>,
+        request: Request<'_>,
+        sent_at: Instant,
         result: &Result<ApiResponse, AttemptError>,
     ) {
-        let is_answer = match result {
+        let is_judged = match result {
             Ok(_) => true,
-            Err(error) => error.status().is_some() && Trouble::of(error, Request::Whoami).is_none(),
+            Err(AttemptError::Status(error)) => match Trouble::of_status(error, request) {
+                None => !is_transient(error.status),
+                Some(Trouble::Refused(_)) => false,
+                Some(_) => return,
+            },
+            Err(_) => return,
         };
-        if is_answer {
-            self.breaker.answered(class);
-        }
+        let class = RequestClass::of(request);
+        let class = Some(class).filter(|_| is_judged && request.concerns_members());
+        self.breaker.answered(class, sent_at);
     }
 
     /// Finds out whether the trouble of a request is alike for everybody, and opens the breaker if it is. Returns whether
@@ -218,12 +239,11 @@ impl Gateway {
         call: &mut CallHealth,
         trouble: Trouble,
         error: &AttemptError,
-        sent_at: Instant,
         gives_up: bool,
         class: RequestClass,
     ) -> bool {
-        let why = error.to_string();
-        self.change_breaker(|state| state.failed(call, trouble, &why, Instant::now()));
+        let (why, failed_at) = (error.to_string(), Instant::now());
+        self.change_breaker(|state| state.failed(call, trouble, &why, failed_at));
         let asks = match trouble {
             // A second failure may still be chance, and costs nothing but a harmless request.
             Trouble::Unreachable => gives_up || (call.failures() >= 2 && !call.is_cleared),
@@ -231,10 +251,14 @@ impl Gateway {
             Trouble::Refused(_) | Trouble::Banned => false,
         };
         if asks && self.breaker.is_armed() && !self.breaker.holds(class) {
-            self.suspect(call, sent_at).await;
+            self.suspect(call, failed_at).await;
         }
         if gives_up && class == RequestClass::Update && !self.breaker.holds(class) {
-            self.wait_for_others(call, trouble).await;
+            let longest = match trouble {
+                Trouble::Refused(401) => WAIT_FOR_TOKENS,
+                _ => WAIT_FOR_OTHERS,
+            };
+            self.wait_for_others(call, longest).await;
         }
         self.breaker.holds(class)
     }
@@ -258,18 +282,19 @@ impl Gateway {
                 why = outage.why,
                 "all requests wait"
             );
+            self.breaker.announced.send_replace(Some(outage));
             self.pacer.suspend();
             self.breaker.changed.notify_waiters();
         }
     }
 
-    /// Asks the API something harmless, unless another request was answered since this one was sent.
-    async fn suspect(&self, call: &mut CallHealth, sent_at: Instant) {
+    /// Asks the API something harmless, unless a request was answered that was sent since this one failed.
+    async fn suspect(&self, call: &mut CallHealth, failed_at: Instant) {
         let _one = self.breaker.suspicion.lock().await;
         if self.breaker.holds(RequestClass::Read) {
             return;
         }
-        if !self.breaker.state().has_answered_since(sent_at)
+        if !self.breaker.state().has_answered_since(failed_at)
             && let Err(error) = self.neutral_probe().await
             && let Some(trouble) = Trouble::of(&error, Request::Whoami)
         {
@@ -281,17 +306,13 @@ impl Gateway {
 
     /// Waits for a moment, while other updates are in flight: if one of them succeeds, the request itself is at fault, and
     /// if all of them fail alike, it is not.
-    async fn wait_for_others(&self, call: &CallHealth, trouble: Trouble) {
-        if trouble == Trouble::Unreachable {
-            // Its tries took longer than that.
-            return;
-        }
+    async fn wait_for_others(&self, call: &CallHealth, longest: Duration) {
         let decided = async {
             loop {
                 let changed = self.breaker.changed.notified();
                 let is_alone = self.updates_in_flight() <= 1;
                 {
-                    let state = self.breaker.state();
+                    let mut state = self.breaker.state();
                     if is_alone || state.is_at_fault(call) || state.holds(RequestClass::Update) {
                         return;
                     }
@@ -299,6 +320,6 @@ impl Gateway {
                 changed.await;
             }
         };
-        let _ = timeout(WAIT_FOR_OTHERS, decided).await;
+        let _ = timeout(longest, decided).await;
     }
 }

@@ -454,6 +454,36 @@ mod tests {
         assert_eq!(pacer.paused_for(), None);
     }
 
+    /// The time of a ban is not measured, and the rate that led to it is not used again.
+    #[tokio::test(start_paused = true)]
+    async fn rate_after_a_ban_is_just_below_the_one_before() {
+        for rate in [Some(20.0), None] {
+            let pacer = pacer(rate);
+            let send = async |requests: u32| {
+                let start = Instant::now();
+                for _ in 0..requests {
+                    let permit = pacer.acquire().await;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    permit.answered();
+                }
+                f64::from(requests) / start.elapsed().as_secs_f64()
+            };
+            let before = send(2000).await;
+            for share in [AFTER_BAN_RANGE, ANOTHER_BAN_RANGE] {
+                pacer.acquire().await.banned();
+                pacer.suspend();
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                pacer.go_on(true);
+                let after = send(600).await / before;
+                assert!(share.contains(&after), "{rate:?}: {after} of {before}");
+            }
+        }
+    }
+
+    /// The shares of the rate that are left by a ban, and by another one soon after it.
+    const AFTER_BAN_RANGE: std::ops::Range<f64> = 0.85..0.95;
+    const ANOTHER_BAN_RANGE: std::ops::Range<f64> = 0.55..0.7;
+
     #[tokio::test(start_paused = true)]
     async fn a_new_pause_also_holds_a_request_already_waiting() {
         let pacer = Arc::new(pacer(Some(1.0)));

@@ -9,7 +9,7 @@ use super::access::Access;
 use super::faults::Injector;
 use super::organization::Organization;
 use super::stats::Tally;
-use super::{Config, Faults, OWN_MEMBER_ID, Stats};
+use super::{Config, Faults, ListingQuirks, OWN_MEMBER_ID, Stats};
 
 /// The state that the routes share. Each lock is held for one step only and never across an await.
 pub(super) struct App {
@@ -17,6 +17,7 @@ pub(super) struct App {
     own_member_id: String,
     organization: Mutex<Organization>,
     traffic: Mutex<Traffic>,
+    listing: Mutex<ListingQuirks>,
 }
 
 /// The state that every request uses.
@@ -40,6 +41,7 @@ impl App {
                 access: Access::new(&config),
             }),
             organization: Mutex::new(organization),
+            listing: Mutex::new(config.listing.clone()),
             config,
         }
     }
@@ -50,6 +52,14 @@ impl App {
 
     pub(super) fn traffic(&self) -> MutexGuard<'_, Traffic> {
         lock(&self.traffic)
+    }
+
+    pub(super) fn listing(&self) -> MutexGuard<'_, ListingQuirks> {
+        lock(&self.listing)
+    }
+
+    pub(super) fn set_listing(&self, quirks: ListingQuirks) {
+        *self.listing() = quirks;
     }
 
     pub(super) fn own_member_id(&self) -> &str {

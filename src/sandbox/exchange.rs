@@ -20,7 +20,8 @@ use serde::Serialize;
 
 use super::Endpoint;
 use super::app::{App, Traffic};
-use super::faults::{FaultEffect, FaultPlan, Stage};
+use super::faults::{FaultEffect, FaultPlan, LateAnswer, Stage};
+use super::member::MemberJson;
 use super::refusal::Refusal;
 use super::stats::Ticket;
 
@@ -35,6 +36,17 @@ const TRICKLES: usize = 20;
 /// The error page of a proxy in front of the API.
 const HTML: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
     <center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n";
+
+/// The page of a login in front of the API.
+const LOGIN: &str = "<!DOCTYPE html><html><head><title>Sign in</title></head><body></body></html>";
+
+/// The edge's page that wants to see a browser, and the header that says so.
+const CHALLENGE: &str = "<!DOCTYPE html><html><head><title>Just a moment...</title></head></html>";
+const MITIGATED: HeaderName = HeaderName::from_static("cf-mitigated");
+
+/// The edge's page for a client that it has banned for its rate.
+const BANNED: &str = "<html><head><title>Access denied | Error 1015</title></head>\
+    <body>You are being rate limited</body></html>";
 
 /// A response extension that tells the server to close the connection instead of sending the response.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +98,19 @@ impl Answer {
             request_id,
         };
         Self::json(status, &body)
+    }
+
+    fn is_success(&self) -> bool {
+        self.status.is_success()
+    }
+
+    fn html(status: u16, body: &'static str) -> Self {
+        Self {
+            status: StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY),
+            content_type: "text/html",
+            header: None,
+            body: Bytes::from_static(body.as_bytes()),
+        }
     }
 
     /// Adds a header if the value is a valid header value.
@@ -164,8 +189,9 @@ impl<'a> RequestGuard<'a> {
             injector, tally, ..
         } = &mut *traffic;
         let ticket = tally.arrive(endpoint, patch, now);
-        let plan = injector.decide(endpoint, tally.in_flight(), now);
+        let plan = injector.decide(endpoint, tally.in_flight(), patch, now);
         match plan {
+            FaultPlan::Banned => tally.stats.refused_by_ban += 1,
             FaultPlan::TooFast { .. } => tally.stats.refused_by_rate_limit += 1,
             FaultPlan::TooMany => tally.stats.refused_by_concurrency += 1,
             FaultPlan::Go { fault, .. } => tally.stats.faults += u64::from(fault.is_some()),
@@ -203,6 +229,7 @@ pub(super) async fn exchange(
             let when = app.traffic().injector.faults().retry_after_header.clone();
             return guard.end(too_many_requests(when).response());
         }
+        FaultPlan::Banned => return guard.end(banned().response()),
         FaultPlan::Go { delay, fault } => (delay, fault),
     };
     if !delay.is_zero() {
@@ -225,8 +252,28 @@ pub(super) async fn exchange(
         let answer = perform();
         return guard.end(answer.response());
     };
+    let before = (effect == FaultEffect::Late)
+        .then(|| patch.and_then(|(member, _)| as_it_is(app, member)))
+        .flatten();
     let honest = (stage == Stage::After).then(perform);
+    if let Some((member, _)) = patch
+        && effect == FaultEffect::Late
+    {
+        let by = app.traffic().injector.faults().late_by;
+        app.organization().hide(member, by);
+    }
+    let honest = before
+        .filter(|_| honest.as_ref().is_some_and(Answer::is_success))
+        .or(honest);
     spoil(guard, effect, honest, &call).await
+}
+
+/// Returns the answer with a member as it is.
+fn as_it_is(app: &App, member_id: &str) -> Option<Answer> {
+    let organization = app.organization();
+    let entry = organization.get(organization.by_id(member_id)?)?;
+    let body = MemberJson::new(app, entry, Duration::ZERO);
+    Some(Answer::json(StatusCode::OK, &body))
 }
 
 /// Applies a fault. `honest` is the regular answer if the request was applied.
@@ -263,13 +310,22 @@ async fn spoil(
                 .with(RETRY_AFTER, faults.retry_after_header)
                 .response()
         }
-        FaultEffect::Html => Answer {
-            status: StatusCode::BAD_GATEWAY,
-            content_type: "text/html",
-            header: None,
-            body: Bytes::from_static(HTML.as_bytes()),
-        }
-        .response(),
+        FaultEffect::Html(200) => Answer::html(200, LOGIN).response(),
+        FaultEffect::Html(status) => Answer::html(status, HTML).response(),
+        FaultEffect::Challenge => Answer::html(403, CHALLENGE)
+            .with(MITIGATED, Some("challenge".to_owned()))
+            .response(),
+        FaultEffect::Late if !honest.is_success() => honest.response(),
+        FaultEffect::Late => match faults.late_answer {
+            LateAnswer::OldMember(status) => {
+                let status = StatusCode::from_u16(status).unwrap_or(honest.status);
+                Answer { status, ..honest }.response()
+            }
+            LateAnswer::Success => {
+                Answer::json(StatusCode::OK, &serde_json::json!({"success": true})).response()
+            }
+            LateAnswer::Error(status) => Answer::html(status, HTML).response(),
+        },
         FaultEffect::HugeError => {
             let message = "x".repeat(HUGE);
             Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", &message).response()
@@ -295,6 +351,10 @@ async fn spoil(
         FaultEffect::SlowBody => honest.streamed(|body| trickling(&body, faults.slow_body_over)),
     };
     guard.end(response)
+}
+
+fn banned() -> Answer {
+    Answer::html(429, BANNED)
 }
 
 fn too_many_requests(retry_after: Option<String>) -> Answer {

@@ -53,12 +53,22 @@ pub struct Faults {
     pub close_before: f64,
     /// Never responds and changes nothing.
     pub hang: f64,
-    /// Responds with 502 and a proxy's HTML page, and changes nothing.
+    /// Responds with `html_status` and a proxy's HTML page, and changes nothing.
     pub html: f64,
+    /// Responds with 403 and the edge's challenge page (`cf-mitigated: challenge`), and changes nothing.
+    pub challenge: f64,
+    /// Responds with 200 and the HTML page of a login, and changes nothing.
+    pub login: f64,
     /// Responds with 500 and a body of 10 MB, and changes nothing.
     pub huge_error: f64,
     /// Responds with a 307 to the same address or to `redirect_to`, and changes nothing.
     pub redirect: f64,
+    /// Applies an update, but shows the member's old values for `late_by`, and responds as `late_answer` says.
+    pub late: f64,
+    /// How long a late update stays invisible.
+    pub late_by: Duration,
+    /// The response to a late update.
+    pub late_answer: LateAnswer,
     /// Applies the request, then responds with `fail_status`.
     pub fail_after: f64,
     /// Applies the request, then closes the connection without a response.
@@ -75,6 +85,18 @@ pub struct Faults {
     pub slow_body_over: Duration,
     /// The status of `fail_before` and `fail_after`.
     pub fail_status: u16,
+    /// The status of `html`.
+    pub html_status: u16,
+    /// How long a member that is read by id shows the values before a change.
+    pub read_lag: Duration,
+    /// The same for listings.
+    pub listing_lag: Duration,
+    /// A ban by the edge.
+    pub ban: Option<Ban>,
+    /// The ids of members for whom every update is answered with `fail_status`.
+    pub poisoned: Vec<String>,
+    /// A text that a firewall does not let pass: an update that holds it is answered with 403 and an HTML page.
+    pub firewall: Option<String>,
     /// The scheme and host that a redirect points to. `None` redirects to the same address.
     pub redirect_to: Option<String>,
     /// The status with which every PATCH request is answered. A 2xx applies the request and returns the
@@ -102,8 +124,13 @@ impl Default for Faults {
             close_before: 0.0,
             hang: 0.0,
             html: 0.0,
+            challenge: 0.0,
+            login: 0.0,
             huge_error: 0.0,
             redirect: 0.0,
+            late: 0.0,
+            late_by: Duration::from_secs(2),
+            late_answer: LateAnswer::OldMember(200),
             fail_after: 0.0,
             close_after: 0.0,
             hang_after: 0.0,
@@ -112,6 +139,12 @@ impl Default for Faults {
             slow_body: 0.0,
             slow_body_over: Duration::from_secs(2),
             fail_status: 503,
+            html_status: 502,
+            read_lag: Duration::ZERO,
+            listing_lag: Duration::ZERO,
+            ban: None,
+            poisoned: Vec::new(),
+            firewall: None,
             redirect_to: None,
             forced: None,
             retry_after_header: None,
@@ -131,16 +164,19 @@ impl Faults {
     }
 
     /// Returns every fault with its probability, in slice order.
-    fn slices(&self) -> [(f64, FaultEffect, Stage); 12] {
+    fn slices(&self) -> [(f64, FaultEffect, Stage); 15] {
         use Stage::{After, Before};
         let fail = FaultEffect::Status(self.fail_status);
         [
             (self.fail_before, fail, Before),
             (self.close_before, FaultEffect::Close, Before),
             (self.hang, FaultEffect::Hang, Before),
-            (self.html, FaultEffect::Html, Before),
+            (self.html, FaultEffect::Html(self.html_status), Before),
+            (self.challenge, FaultEffect::Challenge, Before),
+            (self.login, FaultEffect::Html(200), Before),
             (self.huge_error, FaultEffect::HugeError, Before),
             (self.redirect, FaultEffect::Redirect, Before),
+            (self.late, FaultEffect::Late, After),
             (self.fail_after, fail, After),
             (self.close_after, FaultEffect::Close, After),
             (self.hang_after, FaultEffect::Hang, After),
@@ -149,6 +185,28 @@ impl Faults {
             (self.slow_body, FaultEffect::SlowBody, After),
         ]
     }
+}
+
+/// The response to an update that becomes visible later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LateAnswer {
+    /// This status with the member as it was.
+    OldMember(u16),
+    /// 200 with `{"success": true}`.
+    Success,
+    /// An error with this status, as a gateway gives it whose server is still at work.
+    Error(u16),
+}
+
+/// A ban by the edge: for some time every request is answered with 429 and a page with the error 1015.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ban {
+    /// The number of requests after which it begins.
+    pub after: u64,
+    /// How long it lasts.
+    pub lasts: Duration,
+    /// By how much each request during the ban prolongs it.
+    pub grows_by: Duration,
 }
 
 /// A limit on the rate of requests. Requests above it are answered with 429.
@@ -224,9 +282,11 @@ pub(super) enum FaultEffect {
     Status(u16),
     Close,
     Hang,
-    Html,
+    Html(u16),
+    Challenge,
     HugeError,
     Redirect,
+    Late,
     Garbage,
     Truncate,
     SlowBody,
@@ -239,6 +299,8 @@ pub(super) enum FaultPlan {
     TooFast { wait: Duration, hint: RetryAfter },
     /// A 429 from the concurrency limit.
     TooMany,
+    /// A 429 from the edge, which has banned the client.
+    Banned,
     /// The request continues after `delay` and gets its regular response or the fault.
     Go {
         delay: Duration,
@@ -253,6 +315,9 @@ pub(super) struct Injector {
     dice: fastrand::Rng,
     limiter: Option<Limiter>,
     struck: u64,
+    /// The requests so far, and the end of the ban once it has begun.
+    seen: u64,
+    banned_until: Option<Instant>,
 }
 
 impl Injector {
@@ -262,20 +327,44 @@ impl Injector {
             limiter: faults.rate_limit.as_ref().map(Limiter::new),
             faults,
             struck: 0,
+            seen: 0,
+            banned_until: None,
         }
+    }
+
+    /// Counts a request, and returns whether the edge answers it because of a ban.
+    fn is_banned(&mut self, now: Instant) -> bool {
+        let Some(ban) = self.faults.ban else {
+            return false;
+        };
+        self.seen += 1;
+        if self.seen <= ban.after {
+            return false;
+        }
+        let until = *self.banned_until.get_or_insert(now + ban.lasts);
+        let is_banned = now < until;
+        if is_banned {
+            self.banned_until = Some(until + ban.grows_by);
+        }
+        is_banned
     }
 
     pub(super) fn faults(&self) -> &Faults {
         &self.faults
     }
 
-    /// Returns the verdict for a request that arrives at `now`. `in_flight` includes this request.
+    /// Returns the verdict for a request that arrives at `now`. `in_flight` includes this request. `patch` is the member
+    /// id and the body of an update.
     pub(super) fn decide(
         &mut self,
         endpoint: Endpoint,
         in_flight: usize,
+        patch: Option<(&str, &[u8])>,
         now: Instant,
     ) -> FaultPlan {
+        if self.is_banned(now) {
+            return FaultPlan::Banned;
+        }
         if !self.faults.concern(endpoint) {
             return FaultPlan::Go {
                 delay: Duration::ZERO,
@@ -293,7 +382,7 @@ impl Injector {
                 hint: limiter.hint,
             };
         }
-        let fault = self.draw(endpoint);
+        let fault = self.of_member(patch).or_else(|| self.draw(endpoint));
         if fault.is_some() {
             self.struck += 1;
         }
@@ -301,6 +390,17 @@ impl Injector {
             delay: self.delay(),
             fault,
         }
+    }
+
+    /// Returns the fault that an update of this member with this body always has.
+    fn of_member(&self, patch: Option<(&str, &[u8])>) -> Option<(Stage, FaultEffect)> {
+        let (member, body) = patch?;
+        if self.faults.poisoned.iter().any(|id| id == member) {
+            return Some((Stage::Before, FaultEffect::Status(self.faults.fail_status)));
+        }
+        let text = self.faults.firewall.as_ref()?;
+        (String::from_utf8_lossy(body).contains(text))
+            .then_some((Stage::Before, FaultEffect::Html(403)))
     }
 
     fn draw(&mut self, endpoint: Endpoint) -> Option<(Stage, FaultEffect)> {
@@ -516,7 +616,7 @@ mod tests {
             let mut injector = Injector::new(faults.clone());
             let now = Instant::now();
             (0..10_000)
-                .map(|_| injector.decide(Endpoint::UpdateMember, 1, now))
+                .map(|_| injector.decide(Endpoint::UpdateMember, 1, None, now))
                 .collect::<Vec<_>>()
         };
         let struck = |verdicts: &[FaultPlan], stage| {

@@ -1,6 +1,8 @@
 //! A member of the sandbox's organization: as tests and the members' CSV see it, as the API returns it, and how a PATCH
 //! request changes it. A field of a member is declared here and nowhere else in the sandbox.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -99,12 +101,10 @@ pub(super) struct MemberJson<'a> {
 }
 
 impl<'a> MemberJson<'a> {
-    pub(super) fn new(app: &'a App, entry: &'a Entry) -> Self {
-        let Entry {
-            member,
-            created_at,
-            updated_at,
-        } = entry;
+    /// Returns the member as somebody sees it who learns of changes after `lag`.
+    pub(super) fn new(app: &'a App, entry: &'a Entry, lag: Duration) -> Self {
+        let member = entry.seen_after(lag);
+        let (created_at, updated_at) = (entry.created_at, entry.updated_at);
         let shown = |flag: bool| (flag || !app.config.omit_false).then_some(flag);
         Self {
             organization_id: &app.config.organization_id,
@@ -116,8 +116,8 @@ impl<'a> MemberJson<'a> {
             profile_img_url: member.profile_img_url.as_deref(),
             created_by: app.own_member_id(),
             updated_by: app.own_member_id(),
-            created_at: *created_at,
-            updated_at: *updated_at,
+            created_at,
+            updated_at,
             home_folder_id: &member.home_folder_id,
             user_kind: &member.user_kind,
             is_archived: shown(member.is_archived),

@@ -52,7 +52,7 @@ use tokio::task::JoinHandle;
 
 use self::app::App;
 pub use self::args::{RetryAfterArg, SandboxArgs};
-pub use self::faults::{Endpoint, Faults, RateLimit, RateLimitKind, RetryAfter};
+pub use self::faults::{Ban, Endpoint, Faults, LateAnswer, RateLimit, RateLimitKind, RetryAfter};
 pub use self::member::Member;
 use self::organization::Organization;
 pub use self::stats::{PatchRecord, Stats};
@@ -110,6 +110,12 @@ pub struct Config {
     pub search: bool,
     /// Whether `GET /v2/members/{id}` exists. Otherwise it is answered with 404.
     pub get_member: bool,
+    /// How listings are incomplete or odd.
+    pub listing: ListingQuirks,
+    /// Whether a text is stored trimmed and an email in lower case, whatever is sent.
+    pub normalizes: bool,
+    /// What `GET /v2/whoami` answers instead of the owner: a status, with the error that belongs to it.
+    pub whoami_status: Option<u16>,
     /// Whether responses omit `isArchived` and `isInactive` when they are false.
     pub omit_false: bool,
     /// The email address of the member who owns the credentials. Archiving that member revokes the tokens
@@ -138,12 +144,38 @@ impl Default for Config {
             bare_array: false,
             search: true,
             get_member: true,
+            listing: ListingQuirks::default(),
+            normalizes: false,
+            whoami_status: None,
             omit_false: false,
             own_email: OWN_EMAIL.to_owned(),
             organization_id: "5d0c6c8e-6a1f-4c39-9a53-2f3a8f0e4b17".to_owned(),
             record_patches: false,
         }
     }
+}
+
+/// How listings of all members are incomplete or odd. Listings with `email` or `search` show everybody.
+#[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a trait of its own, and tests set them by name"
+)]
+pub struct ListingQuirks {
+    /// The name of the cursor, if it is not `nextPage`. The query takes it as `page` all the same.
+    pub cursor_name: Option<String>,
+    /// Whether the cursor is missing where there is a next page.
+    pub hides_cursor: bool,
+    /// Whether `hasMore` is missing.
+    pub hides_has_more: bool,
+    /// Whether the answer is a bare array of the first page.
+    pub is_bare: bool,
+    /// Whether the listing is empty.
+    pub is_empty: bool,
+    /// The ids of members that the pages miss, although the `total` counts them.
+    pub misses: Vec<String>,
+    /// Whether the list of account types hides its cursor.
+    pub hides_type_cursor: bool,
 }
 
 /// The members of the organization.
@@ -301,6 +333,11 @@ impl Sandbox {
     /// Replaces the faults. This resets the random numbers, the rate limit and the fault count.
     pub fn set_faults(&self, faults: Faults) {
         self.app.set_faults(faults);
+    }
+
+    /// Changes how the API behaves from now on, apart from its faults.
+    pub fn set_listing(&self, quirks: ListingQuirks) {
+        self.app.set_listing(quirks);
     }
 
     /// Revokes all tokens, as if they had expired.

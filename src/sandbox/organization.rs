@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -15,6 +16,8 @@ use super::{Config, Member, SandboxError};
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) member: Member,
+    /// The values before the last change, and when that was made. Readers that lag still see them.
+    pub(super) before: Option<(Box<Member>, Instant)>,
     pub(super) created_at: Timestamp,
     pub(super) updated_at: Timestamp,
 }
@@ -51,6 +54,23 @@ pub(super) struct Organization {
     census: [usize; 4],
 }
 
+impl Entry {
+    /// Returns the member as somebody sees it who learns of changes after `lag`.
+    pub(super) fn seen_after(&self, lag: Duration) -> &Member {
+        match &self.before {
+            Some((member, at)) if *at > Instant::now() || at.elapsed() < lag => member,
+            _ => &self.member,
+        }
+    }
+
+    /// Hides the last change for `by`, from everybody.
+    pub(super) fn hide(&mut self, by: Duration) {
+        if let Some((_, at)) = &mut self.before {
+            *at += by;
+        }
+    }
+}
+
 impl Organization {
     pub(super) fn new(config: &Config) -> Result<Self, SandboxError> {
         let mut organization = Self {
@@ -83,6 +103,7 @@ impl Organization {
         self.count(&member, true);
         self.entries.push(Entry {
             member,
+            before: None,
             created_at,
             updated_at: created_at,
         });
@@ -98,6 +119,7 @@ impl Organization {
         member.member_id.clone_from(&entry.member.member_id);
         entry.updated_at = now;
         let old = std::mem::replace(&mut entry.member, member.clone());
+        entry.before = Some((Box::new(old.clone()), Instant::now()));
         if fold(&old.email) != fold(&member.email) {
             if let Some(positions) = self.by_email.get_mut(&*fold(&old.email)) {
                 positions.retain(|other| *other != position);
@@ -188,6 +210,14 @@ impl Organization {
                     && (inactive || !member.is_inactive)
                     && search.as_deref().is_none_or(|text| mentions(member, text))
             })
+    }
+
+    /// Hides the last change of a member for `by`.
+    pub(super) fn hide(&mut self, member_id: &str, by: Duration) {
+        let position = self.by_id(member_id);
+        if let Some(entry) = position.and_then(|position| self.entries.get_mut(position)) {
+            entry.hide(by);
+        }
     }
 
     pub(super) fn get(&self, position: usize) -> Option<&Entry> {

@@ -2,7 +2,7 @@
 //! mistake in the client's is noticed.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FormRejection, QueryRejection};
@@ -19,10 +19,10 @@ use serde_json::{Map, Value};
 use super::app::App;
 use super::exchange::{Answer, Call, exchange};
 use super::member::{MemberJson, Patch};
-use super::organization::{ListFilter, Organization};
+use super::organization::{Entry, ListFilter, Organization};
 use super::population::scramble;
 use super::refusal::Refusal;
-use super::{ACCOUNT_TYPES, Endpoint};
+use super::{ACCOUNT_TYPES, Endpoint, ListingQuirks};
 
 /// The number of members on a page if the request doesn't say.
 const PAGE: usize = 50;
@@ -108,6 +108,11 @@ struct WhoamiJson<'a> {
 
 async fn whoami(State(app): State<Arc<App>>, call: Call) -> Response {
     let tell = || {
+        match app.config.whoami_status {
+            None => {}
+            Some(403) => return Err(Refusal::Forbidden),
+            Some(_) => return Err(Refusal::UnknownEndpoint),
+        }
         let body = WhoamiJson {
             user_id: app.own_member_id(),
             organization_id: &app.config.organization_id,
@@ -115,17 +120,6 @@ async fn whoami(State(app): State<Arc<App>>, call: Call) -> Response {
         Ok(Answer::json(StatusCode::OK, &body))
     };
     exchange(&app, Endpoint::Whoami, None, call, tell).await
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct PageJson<'a> {
-    entries: Vec<MemberJson<'a>>,
-    next_page: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    has_more: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    total: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -174,21 +168,35 @@ fn list(app: &App, query: ListQueryOr, v2_1: bool) -> Result<Answer, Refusal> {
     let everybody = app.config.bare_array && !v2_1 && query.limit.is_none();
     let limit = if everybody { usize::MAX } else { limit };
 
+    let quirks = if filter.email.is_none() && filter.search.is_none() {
+        app.listing().clone()
+    } else {
+        ListingQuirks::default()
+    };
+    let lag = app.traffic().injector.faults().listing_lag;
     let organization = app.organization();
     let page = organization.page(&filter, from, limit);
-    let entries: Vec<_> = (page.entries.into_iter())
-        .map(|entry| MemberJson::new(app, entry))
+    let is_shown =
+        |entry: &&Entry| !quirks.is_empty && !quirks.misses.contains(&entry.member.member_id);
+    let entries: Vec<_> = (page.entries.into_iter().filter(is_shown))
+        .map(|entry| MemberJson::new(app, entry, lag))
         .collect();
-    if everybody {
+    if everybody || quirks.is_bare {
         return Ok(Answer::json(StatusCode::OK, &entries));
     }
-    let total = (v2_1 && app.config.total).then(|| organization.total(&filter));
-    let body = PageJson {
-        entries,
-        next_page: page.next.map(cursor),
-        has_more: v2_1.then_some(page.next.is_some()),
-        total,
-    };
+    let next = page.next.filter(|_| !quirks.is_empty);
+    let cursor = next.filter(|_| !quirks.hides_cursor).map(cursor);
+    let name = quirks.cursor_name.as_deref().unwrap_or("nextPage");
+    let mut body = Map::new();
+    let entries = serde_json::to_value(entries).unwrap_or_default();
+    body.insert("entries".to_owned(), entries);
+    body.insert(name.to_owned(), cursor.into());
+    if v2_1 && !quirks.hides_has_more {
+        body.insert("hasMore".to_owned(), next.is_some().into());
+    }
+    if v2_1 && app.config.total {
+        body.insert("total".to_owned(), organization.total(&filter).into());
+    }
     Ok(Answer::json(StatusCode::OK, &body))
 }
 
@@ -231,10 +239,11 @@ async fn get_member(
     Path(member_id): Path<String>,
     call: Call,
 ) -> Response {
+    let lag = app.traffic().injector.faults().read_lag;
     let find = || {
         let organization = app.organization();
         let position = organization.by_id(&member_id);
-        show(&app, &organization, position)
+        show(&app, &organization, position, lag)
     };
     exchange(&app, Endpoint::GetMember, None, call, find).await
 }
@@ -251,23 +260,39 @@ async fn update_member(
         let body = body.map_err(|error| Refusal::invalid(error.body_text()))?;
         let body: Map<String, Value> = serde_json::from_slice(&body)
             .map_err(|_| Refusal::invalid("The body must be a JSON object"))?;
-        let patch = Patch::parse(&body)?;
+        let lower = app.config.normalizes.then(|| normalized(&body));
+        let patch = Patch::parse(lower.as_ref().unwrap_or(&body))?;
         let mut organization = app.organization();
         let position = organization.update(&member_id, &patch, Timestamp::now())?;
-        show(&app, &organization, Some(position))
+        show(&app, &organization, Some(position), Duration::ZERO)
     };
     let patch = Some((member_id.as_str(), &*logged));
     exchange(&app, Endpoint::UpdateMember, patch, call, update).await
+}
+
+/// Returns the body of an update with its texts trimmed and the email in lower case.
+fn normalized(body: &Map<String, Value>) -> Map<String, Value> {
+    let value = |(field, value): (&String, &Value)| {
+        let value = match value.as_str() {
+            Some(text) if field == "email" => text.trim().to_lowercase().into(),
+            Some(text) => text.trim().into(),
+            None => value.clone(),
+        };
+        (field.clone(), value)
+    };
+    body.iter().map(value).collect()
 }
 
 fn show(
     app: &App,
     organization: &Organization,
     position: Option<usize>,
+    lag: Duration,
 ) -> Result<Answer, Refusal> {
     let entry =
         (position.and_then(|position| organization.get(position))).ok_or(Refusal::UnknownMember)?;
-    Ok(Answer::json(StatusCode::OK, &MemberJson::new(app, entry)))
+    let body = MemberJson::new(app, entry, lag);
+    Ok(Answer::json(StatusCode::OK, &body))
 }
 
 #[derive(Deserialize)]
@@ -322,7 +347,8 @@ async fn account_types(
         let next = from.saturating_add(entries.len());
         let body = TypesJson {
             entries,
-            next_page_token: (next < names.len()).then(|| cursor(next)),
+            next_page_token: (next < names.len() && !app.listing().hides_type_cursor)
+                .then(|| cursor(next)),
         };
         Ok(Answer::json(StatusCode::OK, &body))
     };

@@ -32,6 +32,8 @@ pub struct Stats {
     pub refused_by_rate_limit: u64,
     /// The 429 responses that the concurrency limit caused.
     pub refused_by_concurrency: u64,
+    /// The 429 responses of a ban.
+    pub refused_by_ban: u64,
     /// The number of injected faults.
     pub faults: u64,
     /// The number of accepted connections.

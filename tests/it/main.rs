@@ -25,6 +25,7 @@ mod input; // Valid and invalid CSV files.
 mod limits; // Limits and stop triggers.
 mod lookup; // Which member a row targets, in either lookup mode.
 mod order; // Repeated rows and renames, compared with a sequential model.
+mod outage; // Outages, blocks and bans: trouble that is alike for everybody.
 mod outcomes; // One test for each outcome.
 mod report; // Terminal output and the files of a run.
 mod resume; // Runs that are killed or stopped, and then resumed.
