@@ -151,6 +151,11 @@ impl Directory {
         self.latest.insert(member.id.clone(), member);
     }
 
+    /// Returns the present values of a member that this run changed and that further rows name.
+    pub(crate) fn latest(&self, id: &str) -> Option<Member> {
+        self.latest.get(id).cloned()
+    }
+
     fn candidates(&self, key: KeyId) -> impl Iterator<Item = Offset> {
         let first = self.first.get(key.index()).copied().flatten();
         first

@@ -101,6 +101,10 @@ impl Lookup {
         everybody: bool,
         concurrency: usize,
     ) -> Result<(), LookupError> {
+        // Each member of a plan is read by id right before its update.
+        if lock(&self.directory).kind() == KeyKind::Id && !everybody {
+            return Ok(());
+        }
         if mode.lists(self.preflight.lookups) && self.list(mode == LookupMode::Auto).await? {
             self.is_listed.store(true, Ordering::Relaxed);
             if self.has_everybody() {
@@ -161,6 +165,37 @@ impl Lookup {
         }
         // Boxed, so that the future of a row whose member is listed stays small.
         Box::pin(self.find(key, &row.email)).await
+    }
+
+    /// Returns whether several rows name the member with this key.
+    pub(crate) fn is_repeated(&self, key: KeyId) -> bool {
+        self.preflight.relations.repeated.contains(&key)
+    }
+
+    /// Returns the member with this id as it is now, or as this run has left it.
+    ///
+    /// # Errors
+    /// If the API refuses or can't be reached.
+    pub(crate) async fn read_again(
+        &self,
+        key: KeyId,
+        id: &str,
+        row: &Row,
+    ) -> Result<Found, Failure> {
+        if self.is_repeated(key)
+            && let Some(latest) = lock(&self.directory).latest(id)
+        {
+            return Ok(Found::One(latest));
+        }
+        match self.by_id(id).await {
+            Ok(member) => return Ok(Found::One(member)),
+            Err(failure) if failure.cause.is_not_found() => {}
+            Err(failure) => return Err(failure),
+        }
+        // An organization may not offer to read members by id.
+        let members = self.all_of(MemberFilter::Email(&row.email)).await?;
+        let found = members.into_iter().find(|member| *member.id == *id);
+        Ok(found.map_or(Found::Nobody, Found::One))
     }
 
     /// Returns the member that has an email.
@@ -235,7 +270,7 @@ impl Lookup {
 
     /// Keeps the present values of a member if further rows name it.
     pub(crate) fn remember_latest(&self, key: KeyId, member: Member) {
-        if self.preflight.relations.repeated.contains(&key) {
+        if self.is_repeated(key) {
             lock(&self.directory).remember_latest(member);
         }
     }
@@ -257,7 +292,7 @@ impl Lookup {
             self.list_late().await?;
             return Ok(self.in_directory(key, spelled));
         };
-        if self.preflight.relations.repeated.contains(&key) {
+        if self.is_repeated(key) {
             self.remember(key, &members);
             return Ok(self.in_directory(key, spelled));
         }

@@ -195,6 +195,7 @@ impl Field {
     #[must_use]
     pub fn matches(self, have: Option<&Value>, want: &Value) -> bool {
         match (self.kind(), have, want) {
+            (_, None, Value::Text(want)) if want.is_empty() => true,
             (FieldKind::Email, Some(have), want) => have.eq_ignore_case(want),
             (FieldKind::Text, have, Value::Text(want)) => {
                 let have = have.and_then(Value::as_text).unwrap_or_default();

@@ -124,6 +124,10 @@ pub struct RowOutcome {
     /// Whether a part of the changes was applied, although the row failed.
     #[serde(rename = "partly", default, skip_serializing_if = "is_false")]
     pub is_partial: bool,
+    /// Whether the update may have been applied all the same, or may still be: an answer came from a gateway that had
+    /// given up waiting, or none came.
+    #[serde(rename = "possible", default, skip_serializing_if = "is_false")]
+    pub is_possible: bool,
     /// Whether the member was seen with the new email (`true`) or the old one (`false`) after an update that failed, if
     /// that was to set another email and the API showed it.
     #[serde(rename = "renamed", default, skip_serializing_if = "Option::is_none")]
@@ -171,6 +175,7 @@ impl RowOutcome {
             status: None,
             attempts: 0,
             is_partial: false,
+            is_possible: false,
             is_renamed: None,
             changes: no_changes(),
             message,
@@ -202,7 +207,9 @@ impl RowOutcome {
         match self.outcome {
             Outcome::Updated => Effect::Applied,
             Outcome::Unknown => Effect::Possible,
-            Outcome::Failed if is_answered || self.is_partial => Effect::Possible,
+            Outcome::Failed if is_answered || self.is_partial || self.is_possible => {
+                Effect::Possible
+            }
             // Nothing was sent this time: the intent is of an earlier session, which was killed.
             _ if self.attempts == 0 => Effect::Possible,
             _ => Effect::None,

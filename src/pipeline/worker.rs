@@ -2,17 +2,19 @@
 //! to do, records the intent, sends the update, and asks `decide` what the answer means.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 use super::canary::{Canary, CanaryGuard, Clearance};
 use super::limits::FailureLimits;
 use super::{Events, RowTask};
-use crate::decide::verdict::{self, SentUpdate, UpdateAnswer, Verdict};
+use crate::decide::verdict::{self, CanaryVerdict, Reread, SentUpdate, UpdateAnswer, Verdict};
 use crate::decide::{self, Decision, Others, Rules};
 use crate::event::{ContentHash, Event, Intent};
 use crate::gateway::{Failure, FailureCause, Gateway, Reply};
-use crate::input::Row;
+use crate::input::{Row, RowRequest};
 use crate::members::Lookup;
 use crate::model::{Change, Found, Member, Outcome, RowOutcome};
 use crate::sigma::Request;
@@ -25,6 +27,8 @@ pub(crate) struct WorkerOptions {
     pub dry_run: bool,
     /// Whether values that the member has already are sent as well.
     pub send_unchanged: bool,
+    /// Whether earlier sessions of the run may have changed members.
+    pub is_resumed: bool,
 }
 
 /// Brings rows to their outcomes. The whole pool shares one, because it holds no state of a row.
@@ -98,7 +102,7 @@ impl Worker {
                 Ok(member) => Found::One(member),
                 Err(end) => return end,
             },
-            None => match self.lookup.member(task.key, row).await {
+            None => match self.find(task).await {
                 Ok(found) => found,
                 Err(failure) => return self.lookup_failed(row, &failure),
             },
@@ -133,6 +137,22 @@ impl Worker {
                 RowEnd::Outcome(outcome)
             }
             Decision::Send { member, changes } => self.send(task, &member, changes).await,
+        }
+    }
+
+    /// Returns the member that a row names, as it is now where that matters: a plan must not overwrite what somebody has
+    /// changed since, and an earlier session of the run may have changed a member that several rows name.
+    async fn find(&self, task: &RowTask) -> Result<Found, Failure> {
+        let row = &task.row;
+        if let RowRequest::Planned { member_id, .. } = &row.request {
+            return Box::pin(self.lookup.read_again(task.key, member_id, row)).await;
+        }
+        let found = self.lookup.member(task.key, row).await?;
+        match &found {
+            Found::One(member) if self.options.is_resumed && self.lookup.is_repeated(task.key) => {
+                Box::pin(self.lookup.read_again(task.key, &member.id, row)).await
+            }
+            _ => Ok(found),
         }
     }
 
@@ -257,21 +277,31 @@ impl Worker {
             status,
             attempts,
         };
-        let (outcome, now) = match verdict::after_answer(&sent, &answer) {
-            Verdict::Abandon { withdraws } => return RowEnd::Abandoned { withdraws },
-            Verdict::Outcome(outcome) => match answer {
-                UpdateAnswer::Member(now) => (Some(outcome), Some(now)),
-                _ => (Some(outcome), None),
-            },
-            Verdict::Reread(doubt) => {
-                let reread = Box::pin(self.reread_member(member)).await;
-                (verdict::after_reread(&sent, &doubt, &reread), reread.ok())
-            }
+        let mut now = None;
+        let mut verdict = verdict::after_answer(&sent, &answer);
+        if let UpdateAnswer::Member(member) = answer {
+            now = Some(member);
+        }
+        let end = loop {
+            verdict = match verdict {
+                Verdict::Abandon { withdraws } => return RowEnd::Abandoned { withdraws },
+                Verdict::Outcome(outcome) => break RowEnd::Outcome(outcome),
+                // The change may still come. A resume looks again.
+                Verdict::Reread(_, wait) if !wait.is_zero() && self.stop.is_raised() => {
+                    return RowEnd::Abandoned { withdraws: false };
+                }
+                Verdict::Reread(doubt, wait) => {
+                    let reread = Box::pin(self.reread_member(member, wait)).await;
+                    let verdict = verdict::after_reread(&sent, doubt, &reread);
+                    now = reread.member();
+                    verdict
+                }
+            };
         };
         if let Some(now) = now {
             self.lookup.remember_latest(task.key, now);
         }
-        outcome.map_or(RowEnd::Abandoned { withdraws: false }, RowEnd::Outcome)
+        end
     }
 
     /// Returns the status, the number of tries, and the answer, in the terms of [`verdict`].
@@ -319,8 +349,7 @@ impl Worker {
     ) -> RowEnd {
         let end = match end {
             RowEnd::Outcome(outcome) if outcome.outcome == Outcome::Updated => {
-                let reread = Box::pin(self.reread_member(member)).await;
-                RowEnd::Outcome(verdict::after_canary_reread(outcome, changes, &reread))
+                RowEnd::Outcome(self.verified(outcome, member, changes).await)
             }
             end => end,
         };
@@ -339,20 +368,44 @@ impl Worker {
         end
     }
 
-    /// Returns the member as it is now, or why it can't be read.
-    async fn reread_member(&self, member: &Member) -> Result<Member, String> {
-        let reply = self
-            .gateway
-            .read_after_stop(Request::Member { id: &member.id })
-            .await
-            .map_err(|failure| format!("reading it again failed: {}", failure.cause))?;
-        let now = reply
-            .response
-            .member()
-            .map_err(|error| format!("reading it again failed: {error}"))?;
-        if now.id != member.id {
-            return Err("reading it again returned another member".to_owned());
+    /// Returns the outcome of a canary row after its member was read, several times if it still shows the old values.
+    async fn verified(
+        &self,
+        outcome: RowOutcome,
+        member: &Member,
+        changes: &[Change],
+    ) -> RowOutcome {
+        let (mut looks, mut wait) = (0, Duration::ZERO);
+        loop {
+            let reread = Box::pin(self.reread_member(member, wait)).await;
+            match verdict::after_canary_reread(&outcome, changes, &reread, looks) {
+                CanaryVerdict::Outcome(outcome) => return outcome,
+                CanaryVerdict::LookAgain(next) => wait = next,
+            }
+            looks += 1;
         }
-        Ok(now)
+    }
+
+    /// Returns what the member shows after this wait, which a stop ends.
+    async fn reread_member(&self, member: &Member, wait: Duration) -> Reread {
+        if !wait.is_zero() {
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.stop.raised() => {}
+            }
+        }
+        let request = Request::Member { id: &member.id };
+        let reply = match self.gateway.read_after_stop(request).await {
+            Ok(reply) => reply,
+            Err(_) if self.stop.is_raised() => return Reread::Stopped,
+            Err(failure) => {
+                return Reread::Unreadable(format!("reading it again failed: {}", failure.cause));
+            }
+        };
+        match reply.response.member() {
+            Ok(now) if now.id == member.id => Reread::Shown(now),
+            Ok(_) => Reread::Unreadable("reading it again returned another member".to_owned()),
+            Err(error) => Reread::Unreadable(format!("reading it again failed: {error}")),
+        }
     }
 }

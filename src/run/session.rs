@@ -79,6 +79,7 @@ struct Session {
     resume: ResumeState,
     journal: Journal,
     started: Instant,
+    is_resumed: bool,
     /// Whether the preparation is complete. Otherwise the run was stopped during it.
     is_ready: bool,
     _lock: Option<Lock>,
@@ -171,6 +172,7 @@ async fn start(
         resume,
         journal,
         started,
+        is_resumed,
         is_ready,
         _lock: lock,
         _sandbox: sandbox,
@@ -317,6 +319,7 @@ impl Session {
             options: WorkerOptions {
                 dry_run: settings.dry_run,
                 send_unchanged: settings.send_unchanged,
+                is_resumed: self.is_resumed,
             },
         });
         let producer = Producer {
