@@ -82,8 +82,8 @@ pub(super) struct MemberJson<'a> {
     organization_id: &'a str,
     member_id: &'a str,
     member_type: &'a str,
-    first_name: &'a str,
-    last_name: &'a str,
+    first_name: Option<&'a str>,
+    last_name: Option<&'a str>,
     email: &'a str,
     profile_img_url: Option<&'a str>,
     created_by: &'a str,
@@ -105,13 +105,15 @@ impl<'a> MemberJson<'a> {
     pub(super) fn new(app: &'a App, entry: &'a Entry, lag: Duration) -> Self {
         let member = entry.seen_after(lag);
         let (created_at, updated_at) = (entry.created_at, entry.updated_at);
+        let nulls = app.config.shows_blank_as_null;
+        let name = |name: &'a str| Some(name).filter(|name| !nulls || !name.is_empty());
         let shown = |flag: bool| (flag || !app.config.omit_false).then_some(flag);
         Self {
             organization_id: &app.config.organization_id,
             member_id: &member.member_id,
             member_type: &member.member_type,
-            first_name: &member.first_name,
-            last_name: &member.last_name,
+            first_name: name(&member.first_name),
+            last_name: name(&member.last_name),
             email: &member.email,
             profile_img_url: member.profile_img_url.as_deref(),
             created_by: app.own_member_id(),

@@ -114,6 +114,8 @@ pub struct Config {
     pub listing: ListingQuirks,
     /// Whether a text is stored trimmed and an email in lower case, whatever is sent.
     pub normalizes: bool,
+    /// Whether a blank name is returned as `null`.
+    pub shows_blank_as_null: bool,
     /// What `GET /v2/whoami` answers instead of the owner: a status, with the error that belongs to it.
     pub whoami_status: Option<u16>,
     /// Whether responses omit `isArchived` and `isInactive` when they are false.
@@ -146,6 +148,7 @@ impl Default for Config {
             get_member: true,
             listing: ListingQuirks::default(),
             normalizes: false,
+            shows_blank_as_null: false,
             whoami_status: None,
             omit_false: false,
             own_email: OWN_EMAIL.to_owned(),

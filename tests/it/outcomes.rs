@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sigma_bulk::sandbox::{Endpoint, Faults, Member};
+use sigma_bulk::sandbox::{Endpoint, Faults, LateAnswer, Member};
 
 use crate::harness::{Api, Bench, Ran, user};
 
@@ -360,11 +360,18 @@ fn undo_names_a_member_whose_rename_was_half_done() {
     }
 }
 
-/// The API applies only some of the values and answers with an error.
+/// The API applies only some of the values and answers with an error, or refuses the rest.
 #[test]
 fn partial_update_is_failed_and_can_be_undone() {
+    for status in [503, 409] {
+        partial_update(status);
+    }
+}
+
+fn partial_update(status: u16) {
     let faults = Faults {
         fail_before: 1.0,
+        fail_status: status,
         latency: Duration::from_secs(1),
         only: Some(vec![Endpoint::UpdateMember]),
         ..Faults::default()
@@ -391,6 +398,76 @@ fn partial_update_is_failed_and_can_be_undone() {
     api.sandbox.set_faults(Faults::default());
     bench.undo(&[]).exits(0);
     assert_eq!(api.member("user1@x.org").first_name, "First");
+}
+
+/// The answer, or what is read after it, shows the old values for a while.
+#[test]
+fn late_updates_are_waited_for() {
+    let updates = |faults: Faults| Faults {
+        late_by: Duration::from_secs(2),
+        only: Some(vec![Endpoint::UpdateMember]),
+        ..faults
+    };
+    let late = |late_answer| {
+        updates(Faults {
+            late: 1.0,
+            late_answer,
+            ..Faults::default()
+        })
+    };
+    let lagging = Faults {
+        read_lag: Duration::from_secs(2),
+        garbage: 1.0,
+        only: Some(vec![Endpoint::UpdateMember]),
+        ..Faults::default()
+    };
+    let slow_readers = Faults {
+        read_lag: Duration::from_secs(2),
+        ..Faults::default()
+    };
+    for (faults, flags) in [
+        (late(LateAnswer::OldMember(200)), &[][..]),
+        (late(LateAnswer::OldMember(202)), &["--canary", "1"]),
+        (late(LateAnswer::Success), &[]),
+        (lagging, &[]),
+        (slow_readers, &["--canary", "1"]),
+    ] {
+        let name = format!("{faults:?}");
+        let (api, bench) = (Api::with_users(3).faults(faults), Bench::new());
+        let csv = "Email,First Name,Last Name\nuser1@x.org,A,B\nuser2@x.org,A,\nuser3@x.org,A,\n";
+        let ran = bench.update(&api, csv, flags);
+        assert_eq!(ran.code, Some(0), "{name}: {}", ran.stdout);
+        assert_eq!(bench.outcomes(), ["updated"; 3], "{name}");
+    }
+}
+
+/// A gateway gives up, and its server applies the update later. The row has failed, and the undo looks at the member.
+#[test]
+fn update_that_comes_after_a_gateway_error_can_be_undone() {
+    for status in [504, 524] {
+        let faults = Faults {
+            late: 1.0,
+            late_by: Duration::from_secs(2),
+            late_answer: LateAnswer::Error(status),
+            only: Some(vec![Endpoint::UpdateMember]),
+            ..Faults::default()
+        };
+        let (api, bench) = (Api::with_users(1).faults(faults), Bench::new());
+        let csv = "Email,First Name\nuser1@x.org,A\n";
+        bench.update(&api, csv, &["--retries", "0"]).exits(1);
+        assert_eq!(bench.outcomes(), ["failed"]);
+        assert_eq!(
+            bench.read("run/undo.csv"),
+            "Email,First Name\nuser1@x.org,First\n"
+        );
+        // Until then, everybody sees the old value.
+        std::thread::sleep(Duration::from_secs(2));
+        api.sandbox.set_faults(Faults::default());
+        bench.undo(&[]).exits(0);
+        assert_eq!(api.member("user1@x.org").first_name, "First");
+        let undone = crate::harness::lines(&bench.path("undo/results.csv"));
+        assert_eq!(undone[0]["Outcome"], "updated");
+    }
 }
 
 /// A row may name an account type that is no longer in use if the member already has it.

@@ -1,6 +1,8 @@
 //! Undo restores everything that a run changed, except what somebody else has changed since.
 
-use sigma_bulk::sandbox::{Endpoint, Faults, Member};
+use std::time::Duration;
+
+use sigma_bulk::sandbox::{Config, Endpoint, Faults, Member, Population};
 
 use crate::harness::{Api, Bench, user};
 
@@ -218,4 +220,87 @@ fn suggested_commands_name_their_own_run_directory() {
         shown.contains("two/failed.csv") && shown.contains("--run-dir two-corrected"),
         "{shown}"
     );
+}
+
+/// Somebody changes a member while the undo, or the plan that is applied, is on its way to it.
+#[test]
+fn change_during_an_undo_or_apply_is_a_conflict() {
+    let csv = format!(
+        "Email,First Name\n{}",
+        (1..=20)
+            .map(|n| format!("user{n}@x.org,New\n"))
+            .collect::<String>()
+    );
+    for command in ["undo", "apply"] {
+        let (api, bench) = (Api::with_users(20), Bench::new());
+        // An undo goes from the last row to the first, and a plan from the first to the last.
+        let (words, last) = if command == "undo" {
+            bench.update(&api, &csv, &[]).exits(0);
+            (["undo", "run"], "id1")
+        } else {
+            bench
+                .update(&api, &csv, &["--dry-run", "--save-plan", "plan.jsonl"])
+                .exits(0);
+            (["apply", "plan.jsonl"], "id20")
+        };
+        api.sandbox.set_faults(Faults {
+            latency: Duration::from_millis(50),
+            ..Faults::default()
+        });
+        let sent = api.stats().requests_to(Endpoint::UpdateMember);
+        let flags = ["--run-dir", "second", "--concurrency", "1", "--rate", "0"];
+        let child = bench.start(&[&words[..], &flags].concat());
+        api.wait_until(|stats| stats.requests_to(Endpoint::UpdateMember) > sent);
+        api.sandbox
+            .edit(last, |member| member.first_name = "Colleague".to_owned())
+            .unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        let member = api.sandbox.member(last).unwrap();
+        assert_eq!(member.first_name, "Colleague", "{command}");
+        let results = crate::harness::lines(&bench.path("second/results.csv"));
+        let outcomes = |name: &str| {
+            results
+                .iter()
+                .filter(|line| line["Outcome"] == name)
+                .count()
+        };
+        assert_eq!(
+            (outcomes("conflict"), outcomes("updated")),
+            (1, 19),
+            "{command}"
+        );
+    }
+}
+
+/// A listing that is behind shows the values before the run.
+#[test]
+fn undo_does_not_believe_a_listing_that_lags() {
+    let before = Api::with_users(5).state();
+    let (api, bench) = changed();
+    api.sandbox.set_faults(Faults {
+        listing_lag: Duration::from_secs(3600),
+        ..Faults::default()
+    });
+    bench.undo(&["--lookup", "directory"]).exits(0);
+    assert_eq!(api.state(), before);
+}
+
+/// The API shows a blank as `null`, or not at all.
+#[test]
+fn undo_to_a_blank_is_right_where_the_api_shows_null() {
+    let mut nameless = user(1);
+    nameless.first_name = String::new();
+    let api = Api::start(Config {
+        population: Population::Members(vec![nameless]),
+        shows_blank_as_null: true,
+        ..Config::default()
+    });
+    let bench = Bench::new();
+    bench
+        .update(&api, "Email,First Name\nuser1@x.org,A\n", &[])
+        .exits(0);
+    assert_eq!(bench.outcomes(), ["updated"]);
+    bench.undo(&["--canary", "1"]).exits(0);
+    assert_eq!(api.member("user1@x.org").first_name, "");
 }
