@@ -5,11 +5,12 @@
 //! happen in the workers, so that the emails that the run itself gives or takes away are looked up beforehand.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::evidence::ListingEvidence;
 use super::strategy::{ListingProgress, LookupMode};
 use super::{Directory, KeyKind};
 use crate::decide::Owner;
@@ -17,10 +18,14 @@ use crate::gateway::{Failure, FailureCause, Gateway, Reply};
 use crate::input::preflight::owner_key;
 use crate::input::{KeyId, Preflight, Row, RowRequest};
 use crate::model::{Field, Found, Member, fold, is_plain_id};
-use crate::sigma::{AttemptError, ListingVersion, MemberFilter, MemberPage, Request};
+use crate::sigma::{AttemptError, Cursor, ListingVersion, MemberFilter, MemberPage, Request};
 
 /// Members per page, the largest first. If the API refuses a size, the next one is tried, and at last the API's own.
 const PAGE_SIZES: [Option<u32>; 5] = [Some(1000), Some(500), Some(100), Some(50), None];
+
+/// A listing that is not proven complete is believed once so many members whom it does not show were looked up, and none of
+/// them was found.
+const ABSENT_TO_BELIEVE: u64 = 1000;
 
 /// Members can't be looked up, so that the run can't begin.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +50,14 @@ pub(crate) struct Lookup {
     directory: Mutex<Directory>,
     /// Whether the organization was listed.
     is_listed: AtomicBool,
-    /// Whether the listing had entries that can't be read, so that members may be missing from it.
+    /// Whether the listing is not proven complete, so that members may be missing from it.
     is_incomplete: AtomicBool,
+    /// Emails that such a listing does not show and that a look-up did not find either.
+    absent: AtomicU64,
+    /// Whether a look-up found a member whom the listing misses.
+    misses_members: AtomicBool,
+    /// The id of the user to whom the credentials belong.
+    own_id: Option<String>,
     /// Held while the organization is listed after the run has started.
     late_listing: tokio::sync::Mutex<()>,
     /// Keys that were looked up one by one and are remembered, including those that no member has.
@@ -67,13 +78,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Lookup {
     /// Returns a look-up that knows nobody yet. `fields` are those that the rows may change; `first_emails` are the
-    /// emails that members had before earlier sessions of the run renamed them, by id.
+    /// emails that members had before earlier sessions of the run renamed them, by id; `own_id` is the id of the user to
+    /// whom the credentials belong.
     pub(crate) fn new(
         gateway: Arc<Gateway>,
         preflight: Arc<Preflight>,
         kind: KeyKind,
         fields: &[Field],
         first_emails: HashMap<Box<str>, Box<str>>,
+        own_id: Option<String>,
     ) -> Self {
         Self {
             gateway,
@@ -81,6 +94,9 @@ impl Lookup {
             directory: Mutex::new(Directory::new(kind, fields)),
             is_listed: AtomicBool::new(false),
             is_incomplete: AtomicBool::new(false),
+            absent: AtomicU64::new(0),
+            misses_members: AtomicBool::new(false),
+            own_id,
             late_listing: tokio::sync::Mutex::default(),
             settled: Mutex::default(),
             first_emails,
@@ -117,7 +133,11 @@ impl Lookup {
             self.preflight.contested.clone()
         };
         let spellings = self.preflight.spellings();
-        stream::iter(keys.into_iter().filter(|key| !self.is_known(*key)))
+        let is_listed = self.is_listed.load(Ordering::Relaxed);
+        // Whether a new email is free, a listing shows well enough: the API refuses it otherwise.
+        let is_settled =
+            |key: KeyId| self.is_known(key) || (is_listed && self.preflight.is_new_email_only(key));
+        stream::iter(keys.into_iter().filter(|key| !is_settled(*key)))
             .map(|key| self.look_up_beforehand(key, spellings.get(&key).map(Vec::as_slice)))
             .buffer_unordered(concurrency)
             .try_collect::<()>()
@@ -131,6 +151,9 @@ impl Lookup {
         key: KeyId,
         spellings: Option<&[&str]>,
     ) -> Result<(), Failure> {
+        if self.has_everybody() {
+            return Ok(());
+        }
         let folded = [self.preflight.keys.text(key)];
         if self.preflight.is_new_email_only(key) {
             let members = self.holders(folded[0]).await?;
@@ -146,13 +169,31 @@ impl Lookup {
                 None => return self.list_late().await,
             }
         }
+        self.compare_with_listing(&members);
         self.remember(key, &members);
         Ok(())
     }
 
     /// Whether a member that is not in the directory does not exist.
     fn has_everybody(&self) -> bool {
-        self.is_listed.load(Ordering::Relaxed) && !self.is_incomplete.load(Ordering::Relaxed)
+        self.is_listed.load(Ordering::Relaxed)
+            && (!self.is_incomplete.load(Ordering::Relaxed)
+                || (self.absent.load(Ordering::Relaxed) >= ABSENT_TO_BELIEVE
+                    && !self.misses_members.load(Ordering::Relaxed)))
+    }
+
+    /// Counts what a look-up by email found of a member whom the listing does not show.
+    fn compare_with_listing(&self, members: &[Member]) {
+        if !self.is_listed.load(Ordering::Relaxed) {
+            return;
+        }
+        if members.is_empty() {
+            self.absent.fetch_add(1, Ordering::Relaxed);
+        } else if !self.misses_members.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "the listing misses members: all that it does not show are looked up by email"
+            );
+        }
     }
 
     /// Returns the member that a row names.
@@ -292,6 +333,7 @@ impl Lookup {
             self.list_late().await?;
             return Ok(self.in_directory(key, spelled));
         };
+        self.compare_with_listing(&members);
         if self.is_repeated(key) {
             self.remember(key, &members);
             return Ok(self.in_directory(key, spelled));
@@ -458,7 +500,11 @@ impl Lookup {
 
     /// Requests one page of a listing. If the API does not have the version or the page size, the next one is used
     /// from then on.
-    async fn page(&self, filter: MemberFilter<'_>, cursor: Option<&str>) -> Result<Reply, Failure> {
+    async fn page(
+        &self,
+        filter: MemberFilter<'_>,
+        cursor: Option<&Cursor>,
+    ) -> Result<Reply, Failure> {
         loop {
             let (version, size) = (self.version(), self.page_size.load(Ordering::Relaxed));
             let limit = match filter {
@@ -503,6 +549,7 @@ impl Lookup {
     /// the listing; the members on the pages so far are kept.
     async fn list(&self, may_stop: bool) -> Result<bool, LookupError> {
         let mut cursors = Cursors::default();
+        let mut evidence = ListingEvidence::new(self.own_id.as_deref());
         let mut progress = ListingProgress {
             names: self.preflight.lookups as u64,
             ..ListingProgress::default()
@@ -520,14 +567,7 @@ impl Lookup {
                 })?;
             progress.members += page.members.len() as u64;
             progress.total = page.total.or(progress.total);
-            if page.unreadable > 0 {
-                tracing::warn!(
-                    page = progress.pages,
-                    entries = page.unreadable,
-                    "entries of the listing can't be read as members"
-                );
-                self.is_incomplete.store(true, Ordering::Relaxed);
-            }
+            evidence.add(&page);
             progress.found += self.keep(&page.members);
             tracing::debug!(
                 pages = progress.pages,
@@ -535,6 +575,14 @@ impl Lookup {
                 "listing members"
             );
             let Some(next) = page.next else {
+                let doubt = evidence.doubt();
+                if let Some(why) = &doubt {
+                    tracing::info!(
+                        why,
+                        "the listing is not proven complete: members whom it does not show are looked up by email"
+                    );
+                }
+                self.is_incomplete.store(doubt.is_some(), Ordering::Relaxed);
                 return Ok(true);
             };
             if !cursors.advance(next) {
@@ -570,19 +618,19 @@ impl Lookup {
 /// The position of a listing, and its cursors so far: a listing whose cursors repeat would never end.
 #[derive(Debug, Default)]
 struct Cursors {
-    current: Option<String>,
+    current: Option<Cursor>,
     seen: HashSet<String>,
 }
 
 impl Cursors {
     /// Returns the cursor of the next page; `None` for the first.
-    fn current(&self) -> Option<&str> {
-        self.current.as_deref()
+    const fn current(&self) -> Option<&Cursor> {
+        self.current.as_ref()
     }
 
     /// Advances to the page with this cursor. Returns `false` if the cursor was seen before.
-    fn advance(&mut self, next: String) -> bool {
-        let is_new = self.seen.insert(next.clone());
+    fn advance(&mut self, next: Cursor) -> bool {
+        let is_new = self.seen.insert(next.value.clone());
         self.current = Some(next);
         is_new
     }

@@ -1,7 +1,8 @@
-//! The members that rows name: [`lookup`] asks the API for them, [`strategy`] decides how, and [`directory`] keeps
-//! what was found.
+//! The members that rows name: [`lookup`] asks the API for them, [`strategy`] decides how, [`evidence`] says whether a
+//! listing is complete, and [`directory`] keeps what was found.
 
 pub(crate) mod directory;
+mod evidence;
 mod lookup;
 mod strategy;
 

@@ -26,18 +26,22 @@ use crate::store::journal::{Journal, Record, RequestTotals, SYNC_EVERY};
 
 /// The number of failures that are shown as they happen.
 const FAILURES_SHOWN: u64 = 20;
+/// So many rows without a member, and none with one, are a sign of the wrong organization.
+const NOBODY_FOUND: u64 = 10;
 /// The number of events that are recorded in one write.
 const BATCH: usize = 256;
 /// How often the display is updated. It is half of [`SYNC_EVERY`], so that no line is older than that when it is synced.
 const TICK: Duration = Duration::from_millis(100);
 
 /// What to show.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ReporterOptions {
     /// Whether every row's outcome is shown.
     pub verbose: bool,
     /// Whether failures are not shown as they happen.
     pub quiet: bool,
+    /// The organization and its host.
+    pub place: String,
 }
 
 /// The state of the requests of this session. The reporter shows and records it, and never changes it.
@@ -106,6 +110,8 @@ impl ReporterOutput {
 #[derive(Default)]
 struct Progressing {
     failures: u64,
+    /// Rows whose member does not exist, as long as no member was found.
+    not_found: Option<u64>,
     error: Option<io::Error>,
     syncing: Option<JoinHandle<io::Result<()>>>,
 }
@@ -116,7 +122,10 @@ impl Reporter {
         let mut batch = Vec::with_capacity(BATCH);
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut state = Progressing::default();
+        let mut state = Progressing {
+            not_found: Some(0),
+            ..Progressing::default()
+        };
         let mut last_sync = Instant::now();
         loop {
             tokio::select! {
@@ -268,6 +277,24 @@ impl Reporter {
         }
     }
 
+    /// Asks whether it is the right organization if none of the first rows has a member in it.
+    fn doubt_the_organization(&self, row: &RowOutcome, state: &mut Progressing) {
+        let Some(not_found) = &mut state.not_found else {
+            return;
+        };
+        match row.outcome {
+            Outcome::NotFound => *not_found += 1,
+            Outcome::Invalid | Outcome::Empty => return,
+            _ => state.not_found = None,
+        }
+        if state.not_found == Some(NOBODY_FOUND) && !self.options.quiet {
+            self.output.note(Plain(format!(
+                "warning: none of the first {NOBODY_FOUND} members exists in {}: is this the right organization?",
+                self.options.place
+            )));
+        }
+    }
+
     fn show(&mut self, line: u64, email: &str, row: &RowOutcome, state: &mut Progressing) {
         let is_failed = !row.outcome.is_success();
         self.progress.row(is_failed);
@@ -282,6 +309,7 @@ impl Reporter {
         if is_failed {
             state.failures += 1;
         }
+        self.doubt_the_organization(row, state);
         let is_shown = self.options.verbose
             || (is_failed && state.failures <= FAILURES_SHOWN && !self.options.quiet);
         if !is_shown {

@@ -92,6 +92,8 @@ pub(crate) struct Ending<'a> {
     pub error: Option<&'a str>,
     /// What has led to an early end.
     pub detail: Option<&'a str>,
+    /// The organization and its host.
+    pub place: &'a str,
     /// The commands that may come next.
     pub next: &'a NextCommands,
     /// What is worth knowing about the input.
@@ -170,6 +172,13 @@ impl Summary {
         outcomes(&mut text, totals, style);
         failures(&mut text, totals, style);
         input_notes(&mut text, ending, totals, style);
+        if is_nobody_found(totals) {
+            let _ = writeln!(
+                text,
+                "\n{red}Nobody in the file exists in {}: is this the right organization?{off}",
+                Plain(ending.place)
+            );
+        }
         if let Some(why) = why_stopped(ending) {
             let _ = writeln!(text, "\n{red}{why}{off}");
         }
@@ -341,6 +350,18 @@ fn failures(text: &mut String, totals: &Totals, style: Style) {
         let more = count((groups.len() - CAUSES_SHOWN) as u64, "cause");
         let _ = writeln!(text, "  … and {more} more, in failed.csv");
     }
+}
+
+/// Returns whether members were looked for, and none was found.
+fn is_nobody_found(totals: &Totals) -> bool {
+    let without = [
+        Outcome::NotFound,
+        Outcome::Invalid,
+        Outcome::Empty,
+        Outcome::NotAttempted,
+    ];
+    let rows: u64 = without.into_iter().map(|outcome| totals.of(outcome)).sum();
+    totals.of(Outcome::NotFound) > 0 && rows == totals.rows
 }
 
 fn why_stopped(ending: &Ending<'_>) -> Option<String> {

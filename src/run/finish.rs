@@ -1,6 +1,7 @@
 //! The end of a session: the files of the run, its summary, and what is shown.
 
 use super::next_commands::next_commands;
+use super::session::place;
 use super::{Context, EMBEDDED, RunError, plan_file};
 use crate::output::{shell_quoted, stdout_has_colour};
 use crate::report::preview::Preview;
@@ -46,13 +47,14 @@ pub(super) fn finish(
     }
     let next = next_commands(context, settings, history.head(), dir);
     let error = reported.error.as_ref().map(ToString::to_string);
-    let detail = stop.detail();
+    let (detail, place) = (stop.detail(), place(history.head()));
     let ending = Ending {
         stop: stop.reason(),
         detail: detail.as_deref(),
         dry_run: settings.dry_run,
         is_embedded: history.head().base_url == EMBEDDED,
         error: error.as_deref(),
+        place: &place,
         next: &next,
         input,
     };

@@ -18,10 +18,14 @@ use crate::output::{Lines, Plain, count, is_interactive};
 use crate::pipeline::limits::Threshold;
 use crate::report::summary::preview_counts;
 use crate::settings::Settings;
-use crate::sigma::{Request, TypesPage};
+use crate::sigma::{Cursor, Request, TypesPage};
 use crate::stop::Stop;
 use crate::store::history::open_rows;
 use crate::store::journal::InputKind;
+
+/// The default page size of the account types, of which every other one is a multiple. A page that is full may have been
+/// cut.
+const TYPES_PAGE: usize = 50;
 
 /// What the preparation needs.
 pub(super) struct Preparation<'a> {
@@ -96,31 +100,44 @@ impl Preparation<'_> {
         }
     }
 
-    /// Returns the organization's account types, if the credentials may read them.
+    /// Returns the organization's account types, if the credentials may read them. An incomplete list would make rows
+    /// invalid that are right, so that it checks nothing.
     async fn account_types(&self) -> Option<Vec<String>> {
+        let types = self.list_account_types().await;
+        if let Err(why) = &types {
+            tracing::info!(why, "account types are not checked beforehand");
+        }
+        types.ok()
+    }
+
+    async fn list_account_types(&self) -> Result<Vec<String>, String> {
         let mut names = Vec::new();
-        let mut page: Option<String> = None;
-        // A listing whose tokens repeat would never end.
+        let mut cursor: Option<Cursor> = None;
+        // A listing whose cursors repeat would never end.
         let mut seen = HashSet::new();
         loop {
             let request = Request::AccountTypes {
-                page: page.as_deref(),
+                page: cursor.as_ref(),
             };
-            let reply = match self.gateway.call(request).await {
-                Ok(reply) => reply,
-                Err(failure) => {
-                    tracing::info!(cause = %failure.cause, "account types are not checked beforehand");
-                    return None;
-                }
+            let reply = self.gateway.call(request).await;
+            let reply = reply.map_err(|failure| failure.cause.to_string())?;
+            let page = TypesPage::parse(&reply.response.body).map_err(|error| error.to_string())?;
+            let last = page.names.len();
+            names.extend(page.names);
+            let Some(next) = page.next else {
+                let is_counted = page.total.is_some() || page.has_more.is_some();
+                let is_short = page.total.is_some_and(|total| total > names.len() as u64);
+                let is_cut = !is_counted && last.is_multiple_of(TYPES_PAGE);
+                return if is_short || is_cut || page.has_more == Some(true) {
+                    Err("the list of account types may be incomplete".to_owned())
+                } else {
+                    Ok(names)
+                };
             };
-            let (more, next) = TypesPage::parse(&reply.response.body).ok()?.into_parts();
-            let is_last = more.is_empty();
-            names.extend(more);
-            let Some(next) = next.filter(|next| !is_last && !seen.contains(next)) else {
-                return Some(names).filter(|names| !names.is_empty());
-            };
-            seen.insert(next.clone());
-            page = Some(next);
+            if last == 0 || !seen.insert(next.value.clone()) {
+                return Err("the list of account types does not end".to_owned());
+            }
+            cursor = Some(next);
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::next_commands::next_commands;
 use super::prepared::read_history;
+use super::session::place;
 use super::{Context, EMBEDDED, RunError, finish};
 use crate::exit_code;
 use crate::report::preview::Preview;
@@ -26,6 +27,7 @@ pub(super) fn report(context: &Context, settings: &Settings, path: &Path) -> Res
         is_embedded: head.base_url == EMBEDDED,
         error: None,
         detail: None,
+        place: &place(&head),
         next: &next_commands(context, settings, &head, &dir),
         input: &InputNotes::default(),
     };

@@ -36,7 +36,7 @@ use crate::stop::{Stop, StopReason};
 use crate::store::RunDirError;
 use crate::store::history::open_rows;
 use crate::store::journal::{
-    InputKind, Journal, JournalExtent, JournalIndex, Record, RequestTotals,
+    Head, InputKind, Journal, JournalExtent, JournalIndex, Record, RequestTotals,
 };
 use crate::store::lock::{Lock, default_dir};
 
@@ -115,8 +115,9 @@ async fn start(
         None => Default::default(),
     };
     let journal = open_journal(run, journal, newly_bound)?;
-    let own_id = identity.user_id.filter(|_| !settings.allow_self);
-    let mut rules = Rules::new(&settings.protected, own_id);
+    let own_id = identity.user_id.clone();
+    let guarded = own_id.clone().filter(|_| !settings.allow_self);
+    let mut rules = Rules::new(&settings.protected, guarded);
     let mut preflight = std::mem::take(&mut run.preflight);
     rules.add_row_problems(std::mem::take(&mut preflight.relations.problems));
     let preflight = Arc::new(preflight);
@@ -138,6 +139,7 @@ async fn start(
         kind,
         &fields,
         first_emails,
+        own_id,
     ));
     let has_rows_left = resume.done_count() < run.head.rows as usize;
     let preparation = Preparation {
@@ -231,6 +233,12 @@ impl PreparedRun {
     }
 }
 
+/// Returns where the members of a run are, for people.
+pub(super) fn place(head: &Head) -> String {
+    let organization = head.organization.as_deref().unwrap_or("unknown");
+    format!("organization {organization} at {}", head.base_url)
+}
+
 /// The gateway as the reporter sees it.
 #[derive(Debug)]
 struct GatewayMonitor {
@@ -300,6 +308,7 @@ impl Session {
             options: ReporterOptions {
                 verbose: settings.verbose,
                 quiet: settings.quiet,
+                place: place(&run.head),
             },
             monitor: Box::new(monitor),
             stop: Arc::clone(&stop),

@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::error::{AttemptError, CertificateProblem};
 use super::hosts::is_loopback;
-use super::wire::{self, AnswerHeaders, Token, UnreadableBody, UpdateBody};
+use super::wire::{self, AnswerHeaders, Cursor, Token, UnreadableBody, UpdateBody};
 use crate::model::{Change, Member};
 
 /// The maximum body size of a 2xx answer. A page of 1,000 members is half a megabyte.
@@ -103,7 +103,7 @@ pub(crate) enum Request<'a> {
         /// Which members.
         filter: MemberFilter<'a>,
         /// The cursor; `None` for the first page.
-        page: Option<&'a str>,
+        page: Option<&'a Cursor>,
         /// The number of members per page; `None` leaves it to the API.
         limit: Option<u32>,
     },
@@ -121,8 +121,8 @@ pub(crate) enum Request<'a> {
     },
     /// Returns a page of the organization's account types.
     AccountTypes {
-        /// The page token; `None` for the first page.
-        page: Option<&'a str>,
+        /// The cursor; `None` for the first page.
+        page: Option<&'a Cursor>,
     },
 }
 
@@ -310,7 +310,10 @@ impl Client {
                     query.append_pair("limit", &limit.to_string());
                 }
                 if let Some(page) = page {
-                    query.append_pair("page", page);
+                    query.append_pair("page", &page.value);
+                    if page.parameter != "page" {
+                        query.append_pair(page.parameter, &page.value);
+                    }
                 }
                 drop(query);
                 url
@@ -326,7 +329,7 @@ impl Client {
             Request::AccountTypes { page } => {
                 let mut url = self.url("/v2/accountTypes");
                 if let Some(page) = page {
-                    url.query_pairs_mut().append_pair("pageToken", page);
+                    url.query_pairs_mut().append_pair("pageToken", &page.value);
                 }
                 url
             }

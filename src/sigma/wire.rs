@@ -153,14 +153,110 @@ impl Visitor<'_> for FlagVisitor {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", bound(deserialize = "E: Deserialize<'de>"))]
-struct WirePage<'a, E> {
+/// The position of the next page of a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Cursor {
+    /// The query parameter that goes with the name under which the API returned it. `page` takes it in any case.
+    pub parameter: &'static str,
+    /// The opaque value.
+    pub value: String,
+}
+
+impl Cursor {
+    /// Returns the query parameter for the cursor that stands under `name` in a page, if that is a name of cursors. The
+    /// API's is `nextPage`; the others were seen on some of its endpoints and on gateways.
+    fn parameter(name: &str) -> Option<&'static str> {
+        Some(match plain_name(name).as_str() {
+            "nextpage" | "next" => "page",
+            "nextpagetoken" | "nexttoken" => "pageToken",
+            "nextcursor" | "cursor" => "cursor",
+            _ => return None,
+        })
+    }
+
+    /// Reads a cursor, which may be a string, a number, or the address of the next page. On the last page it is absent, null
+    /// or empty.
+    fn read(parameter: &'static str, value: &RawValue) -> Option<Self> {
+        let Text(value) = serde_json::from_str::<Option<Text<'_>>>(value.get()).ok()??;
+        let is_cursor = |(name, _): &(Cow<'_, str>, Cow<'_, str>)| {
+            matches!(&*plain_name(name), "page" | "pagetoken" | "cursor")
+        };
+        let value = match reqwest::Url::parse(&value) {
+            Ok(url) if url.has_host() => url.query_pairs().find(is_cursor)?.1.into_owned(),
+            _ => value.into_owned(),
+        };
+        Some(Self { parameter, value }).filter(|cursor| !cursor.value.is_empty())
+    }
+}
+
+/// Returns a name in lower case without underscores, so that it does not depend on how it is written.
+fn plain_name(name: &str) -> String {
+    name.replace('_', "").to_ascii_lowercase()
+}
+
+/// One page of a listing, or the bare array that older organizations return.
+#[derive(Debug)]
+struct WirePage<E> {
     entries: Vec<E>,
-    #[serde(borrow)]
-    next_page: Option<Text<'a>>,
-    #[serde(default, deserialize_with = "count")]
+    next: Option<Cursor>,
+    has_more: Option<bool>,
     total: Option<u64>,
+}
+
+impl<'de, E: Deserialize<'de>> Deserialize<'de> for WirePage<E> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PageVisitor<E>(std::marker::PhantomData<E>);
+        impl<'de, E: Deserialize<'de>> Visitor<'de> for PageVisitor<E> {
+            type Value = WirePage<E>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a page")
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<WirePage<E>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = seq.next_element()? {
+                    entries.push(entry);
+                }
+                Ok(WirePage {
+                    entries,
+                    next: None,
+                    has_more: None,
+                    total: None,
+                })
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WirePage<E>, A::Error> {
+                const ENTRIES: &str = "entries";
+                let (mut entries, mut next, mut has_more, mut total) = (None, None, None, None);
+                while let Some(Text(key)) = map.next_key()? {
+                    if key == ENTRIES {
+                        if entries.is_some() {
+                            return Err(de::Error::duplicate_field(ENTRIES));
+                        }
+                        entries = Some(map.next_value()?);
+                        continue;
+                    }
+                    let value: &RawValue = map.next_value()?;
+                    if let Some(parameter) = Cursor::parameter(&key) {
+                        next = next.or_else(|| Cursor::read(parameter, value));
+                        continue;
+                    }
+                    match plain_name(&key).as_str() {
+                        "hasmore" | "hasnext" | "hasnextpage" => {
+                            has_more = serde_json::from_str(value.get()).ok();
+                        }
+                        "total" | "totalcount" => total = serde_json::from_str(value.get()).ok(),
+                        _ => {}
+                    }
+                }
+                Ok(WirePage {
+                    entries: entries.ok_or_else(|| de::Error::missing_field(ENTRIES))?,
+                    next,
+                    has_more,
+                    total,
+                })
+            }
+        }
+        deserializer.deserialize_any(PageVisitor(std::marker::PhantomData))
+    }
 }
 
 /// One page of members.
@@ -169,7 +265,9 @@ pub(crate) struct MemberPage {
     /// The members.
     pub members: Vec<Member>,
     /// The cursor of the next page; `None` at the end.
-    pub next: Option<String>,
+    pub next: Option<Cursor>,
+    /// Whether the API says that more members follow.
+    pub has_more: Option<bool>,
     /// The total number of members, if the API reports it.
     pub total: Option<u64>,
     /// The number of entries that can't be read as members.
@@ -183,47 +281,29 @@ impl MemberPage {
     /// # Errors
     /// Returns an error if the body is neither, or none of its entries is a member.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
-        WirePage::parse(body)
+        from_json(body)
             .map(|page| Self::of(page, |member: WireMember| Some(member.0)))
             .or_else(|error| Self::salvage(body).ok_or(error))
     }
 
     fn salvage(body: &[u8]) -> Option<Self> {
         let readable = |entry: &RawValue| parse_member(entry.get().as_bytes()).ok();
-        let page = Self::of(WirePage::parse(body).ok()?, readable);
+        let page = Self::of(from_json(body).ok()?, readable);
         (!page.members.is_empty()).then_some(page)
     }
 
-    fn of<E>(page: WirePage<'_, E>, read: impl Fn(E) -> Option<Member>) -> Self {
+    fn of<E>(page: WirePage<E>, read: impl Fn(E) -> Option<Member>) -> Self {
         let entries = page.entries.len();
         let mut members = Vec::with_capacity(entries);
         members.extend(page.entries.into_iter().filter_map(read));
         Self {
             unreadable: entries - members.len(),
             members,
-            next: cursor(page.next_page),
+            next: page.next,
+            has_more: page.has_more,
             total: page.total,
         }
     }
-}
-
-impl<'b, E: Deserialize<'b>> WirePage<'b, E> {
-    fn parse(body: &'b [u8]) -> Result<Self, UnreadableBody> {
-        if without_mark(body).trim_ascii_start().starts_with(b"[") {
-            return Ok(Self {
-                entries: from_json(body)?,
-                next_page: None,
-                total: None,
-            });
-        }
-        from_json(body)
-    }
-}
-
-/// Returns the cursor of the next page. On the last page it is absent, null or empty.
-fn cursor(text: Option<Text<'_>>) -> Option<String> {
-    text.map(|text| text.0.into_owned())
-        .filter(|next| !next.is_empty())
 }
 
 /// Reads the member that the API returned.
@@ -248,11 +328,6 @@ impl Token {
     pub(super) fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
         from_json(body)
     }
-}
-
-/// Reads an informational count. Anything that is not a count is treated as missing.
-fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    Ok(serde_json::Value::deserialize(deserializer)?.as_u64())
 }
 
 /// Reads a number, which some servers write as a string. Anything else is treated as missing, so that it does
@@ -286,11 +361,16 @@ impl Identity {
 }
 
 /// One page of `GET /v2/accountTypes`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub(crate) struct TypesPage {
-    entries: Vec<AccountType>,
-    next_page_token: Option<String>,
+    /// The names of the account types.
+    pub names: Vec<String>,
+    /// The cursor of the next page; `None` at the end.
+    pub next: Option<Cursor>,
+    /// Whether the API says that more follow.
+    pub has_more: Option<bool>,
+    /// The total number, if the API reports it.
+    pub total: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -305,20 +385,14 @@ impl TypesPage {
     /// # Errors
     /// Returns an error if the body is not such a page.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
-        from_json(body)
-    }
-
-    /// Returns the names, and the token of the next page.
-    pub(crate) fn into_parts(self) -> (Vec<String>, Option<String>) {
-        let names = self
-            .entries
-            .into_iter()
-            .map(|entry| entry.account_type_name)
-            .collect();
-        (
-            names,
-            self.next_page_token.filter(|token| !token.is_empty()),
-        )
+        let page: WirePage<AccountType> = from_json(body)?;
+        let names = page.entries.into_iter();
+        Ok(Self {
+            names: names.map(|entry| entry.account_type_name).collect(),
+            next: page.next,
+            has_more: page.has_more,
+            total: page.total,
+        })
     }
 }
 
@@ -488,9 +562,43 @@ mod tests {
         );
         let page = MemberPage::parse(body.as_bytes()).expect("a page");
         assert_eq!((page.members.len(), page.unreadable), (1, 5));
-        assert_eq!((page.next.as_deref(), page.total), (Some("n"), None));
+        let next = page.next.map(|next| next.value);
+        assert_eq!((next.as_deref(), page.total), (Some("n"), None));
         MemberPage::parse(format!("[{odd}]").as_bytes()).expect_err("none of them is one");
         assert_eq!(MemberPage::parse(b"[]").expect("a page").unreadable, 0);
+    }
+
+    #[test]
+    fn a_cursor_is_read_under_every_name_and_in_every_form() {
+        let cursor = |rest: &str| {
+            let page = MemberPage::parse(format!("{{\"entries\":[]{rest}}}").as_bytes());
+            let page = page.expect("a page");
+            page.next
+                .map(|next| format!("{}={}", next.parameter, next.value))
+        };
+        for (rest, expected) in [
+            (r#","nextPage":"n""#, Some("page=n")),
+            (r#","nextPage":7"#, Some("page=7")),
+            (r#","nextPageToken":"n""#, Some("pageToken=n")),
+            (r#","next_page_token":"n""#, Some("pageToken=n")),
+            (r#","nextCursor":"n""#, Some("cursor=n")),
+            (
+                r#","nextPage":null,"nextPageToken":"n""#,
+                Some("pageToken=n"),
+            ),
+            (r#","nextPage":"","cursor":"n""#, Some("cursor=n")),
+            (
+                r#","next":"https://h.example/v2/members?limit=5&page=n""#,
+                Some("page=n"),
+            ),
+            (r#","nextPage":"""#, None),
+            (r#","nextPage":null"#, None),
+            (r#","nextPage":{}"#, None),
+            (r#","previousPage":"n""#, None),
+            ("", None),
+        ] {
+            assert_eq!(cursor(rest).as_deref(), expected, "{rest}");
+        }
     }
 
     #[test]

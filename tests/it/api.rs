@@ -6,16 +6,9 @@ use sigma_bulk::sandbox::{
     Config, Endpoint, Faults, Population, RateLimit, RateLimitKind, RetryAfter,
 };
 
-use crate::harness::{Api, Bench, user};
+use crate::harness::{Api, Bench, many, user};
 
 const ONE: &str = "Email,First Name\nuser1@x.org,A\n";
-
-fn many(count: usize) -> String {
-    let rows: String = (1..=count)
-        .map(|n| format!("user{n}@x.org,New{n}\n"))
-        .collect();
-    format!("Email,First Name\n{rows}")
-}
 
 fn updates_only(faults: Faults) -> Faults {
     Faults {

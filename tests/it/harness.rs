@@ -100,6 +100,14 @@ pub(crate) fn wait_until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
+/// Returns a CSV that gives `user1@x.org` to `user<count>@x.org` new first names.
+pub(crate) fn many(count: usize) -> String {
+    let rows: String = (1..=count)
+        .map(|n| format!("user{n}@x.org,New{n}\n"))
+        .collect();
+    format!("Email,First Name\n{rows}")
+}
+
 /// Returns the member `user<n>@x.org`.
 pub(crate) fn user(n: usize) -> Member {
     Member {

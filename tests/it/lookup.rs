@@ -1,8 +1,8 @@
 //! Which member a row targets: the same in either lookup mode, whatever form the API's listing has.
 
-use sigma_bulk::sandbox::{Config, Endpoint, Member, Population};
+use sigma_bulk::sandbox::{Config, Endpoint, ListingQuirks, Member, Population};
 
-use crate::harness::{Api, Bench, user};
+use crate::harness::{Api, Bench, many, user};
 
 /// An email always names the member that had it when the run began, whatever other rows rename.
 #[test]
@@ -246,6 +246,8 @@ fn without_search_one_listing_finds_other_spellings() {
     let api = Api::start(Config {
         population: Population::Members((1..=30).map(mixed).chain([user(31)]).collect()),
         search: false,
+        // The listing proves that it is complete by the user of the credentials.
+        own_email: "user31@x.org".to_owned(),
         ..Config::default()
     });
     let bench = Bench::new();
@@ -282,4 +284,127 @@ fn free_new_emails_are_looked_up_with_one_request_each() {
         let requests = api.stats().requests_to(Endpoint::ListMembers);
         assert_eq!(requests, if search { 10 } else { 15 });
     }
+}
+
+/// A listing that misses members, by whatever it shows or hides, makes nobody `not_found` who exists.
+#[test]
+fn member_missing_from_a_listing_is_asked_for_by_email() {
+    let all = ListingQuirks::default;
+    let quirks = [
+        ListingQuirks {
+            hides_cursor: true,
+            ..all()
+        },
+        ListingQuirks {
+            hides_cursor: true,
+            hides_has_more: true,
+            ..all()
+        },
+        ListingQuirks {
+            is_bare: true,
+            ..all()
+        },
+        ListingQuirks {
+            is_empty: true,
+            ..all()
+        },
+        ListingQuirks {
+            misses: vec!["id7".to_owned(), "id119".to_owned()],
+            ..all()
+        },
+    ];
+    let csv = many(120) + "nobody@x.org,New\n";
+    for quirks in quirks {
+        for (v2_1, total) in [(true, true), (true, false), (false, false)] {
+            for flags in [&[][..], &["--dry-run"]] {
+                let name = format!("{quirks:?} {v2_1} {total} {flags:?}");
+                let api = Api::start(Config {
+                    population: Population::Members((1..=120).map(user).collect()),
+                    own_email: "user119@x.org".to_owned(),
+                    listing: quirks.clone(),
+                    page_limit: 50,
+                    v2_1,
+                    total,
+                    ..Config::default()
+                });
+                let bench = Bench::new();
+                let ran = bench.update(&api, &csv, &[&["--lookup", "directory"], flags].concat());
+                assert_eq!(ran.code, Some(1), "{name}: {}", ran.stderr);
+                let counts = bench.check_files();
+                assert_eq!(counts["not_found"], 1, "{name}: {counts:?}");
+            }
+        }
+    }
+}
+
+/// The cursor stands under another name, as other endpoints and gateways have it.
+#[test]
+fn cursors_are_followed_under_every_known_name() {
+    for name in [
+        "nextPage",
+        "nextPageToken",
+        "next_page_token",
+        "nextCursor",
+        "cursor",
+        "next",
+    ] {
+        let api = Api::start(Config {
+            population: Population::Members((1..=120).map(user).collect()),
+            own_email: "user119@x.org".to_owned(),
+            listing: ListingQuirks {
+                cursor_name: Some(name.to_owned()),
+                ..ListingQuirks::default()
+            },
+            page_limit: 50,
+            ..Config::default()
+        });
+        let bench = Bench::new();
+        bench
+            .update(&api, many(120), &["--lookup", "directory"])
+            .exits(0);
+        let listings = api.stats().requests_to(Endpoint::ListMembers);
+        // Five requests find the page size and three read the pages.
+        assert!(listings <= 8, "{name}: {listings}");
+    }
+}
+
+/// Look-ups confirm that the first thousand members do not exist; the listing is believed about the others.
+#[test]
+fn unproven_listing_is_believed_after_enough_look_ups() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    let rows: String = (1..=1500).map(|n| format!("nobody{n}@x.org,A\n")).collect();
+    let csv = format!("Email,First Name\n{rows}");
+    let ran = bench
+        .update(&api, csv, &["--lookup", "directory", "--dry-run"])
+        .exits(1)
+        .says("is this the right organization?");
+    assert!(
+        ran.stdout
+            .contains("Nobody in the file exists in organization"),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(bench.check_files()["not_found"], 1500);
+    let listings = api.stats().requests_to(Endpoint::ListMembers);
+    assert!((1000..3000).contains(&listings), "{listings}");
+}
+
+/// A list of account types that may have been cut makes no row invalid.
+#[test]
+fn incomplete_account_types_check_nothing() {
+    let mut account_types: Vec<String> = (1..=60).map(|n| format!("Type {n:02}")).collect();
+    account_types.push("Viewer".to_owned());
+    let api = Api::start(Config {
+        population: Population::Members(vec![user(1)]),
+        account_types,
+        listing: ListingQuirks {
+            hides_type_cursor: true,
+            ..ListingQuirks::default()
+        },
+        ..Config::default()
+    });
+    let bench = Bench::new();
+    let csv = "Email,Member Type\nuser1@x.org,Type 60\n";
+    bench.update(&api, csv, &[]).exits(0);
+    assert_eq!(bench.outcomes(), ["updated"]);
 }

@@ -5,14 +5,9 @@ use std::time::Duration;
 
 use sigma_bulk::sandbox::{Ban, Endpoint, Faults, Stats};
 
-use crate::harness::{Api, Bench, Ran};
+use crate::harness::{Api, Bench, Ran, many};
 
 const ROWS: usize = 120;
-
-fn csv(rows: usize) -> String {
-    let rows = (1..=rows).map(|n| format!("user{n}@x.org,New\n"));
-    format!("Email,First Name\n{}", rows.collect::<String>())
-}
 
 /// Every request has this fault, also those for tokens.
 fn everywhere(faults: Faults) -> Faults {
@@ -35,7 +30,7 @@ fn started(api: &Api, bench: &Bench, more: &[&str]) -> Child {
         latency: Duration::from_millis(20),
         ..Faults::default()
     });
-    bench.write("input.csv", csv(ROWS));
+    bench.write("input.csv", many(ROWS));
     let url = api.sandbox.url();
     let words = [
         "update",
@@ -130,7 +125,7 @@ fn outage_during_the_listing_is_waited_out() {
         max_faults: Some(4),
         ..Faults::default()
     });
-    bench.update(&api, csv(ROWS), &[]).exits(0);
+    bench.update(&api, many(ROWS), &[]).exits(0);
     assert_eq!(names(&bench), ["updated"]);
 }
 
@@ -171,7 +166,7 @@ fn poisoned_members_do_not_hold_the_others() {
             fail_status: 500,
             ..Faults::default()
         });
-        let ran = bench.update(&api, csv(ROWS), &[]).exits(1);
+        let ran = bench.update(&api, many(ROWS), &[]).exits(1);
         assert!(!ran.stderr.contains("requests wait"), "{}", ran.stderr);
         let counts = bench.check_files();
         assert_eq!(counts["failed"], poisoned.len() as u64, "{counts:?}");
@@ -253,7 +248,7 @@ fn one_blocked_row_fails_alone_with_a_hint() {
         firewall: Some("DROP TABLE".to_owned()),
         ..Faults::default()
     });
-    let csv = csv(ROWS).replace("user5@x.org,New", "user5@x.org,Bobby; DROP TABLE");
+    let csv = many(ROWS).replace("user5@x.org,New5", "user5@x.org,Bobby; DROP TABLE");
     bench.update(&api, csv, &[]).exits(1);
     let counts = bench.check_files();
     assert_eq!((counts["failed"], counts["updated"]), (1, 119));
@@ -275,7 +270,7 @@ fn ban_is_waited_out_and_not_prolonged() {
         ..Faults::default()
     }));
     bench
-        .update(&api, csv(ROWS), &["--concurrency", "8"])
+        .update(&api, many(ROWS), &["--concurrency", "8"])
         .exits(0)
         .says("banned by the API's edge");
     assert_eq!(names(&bench), ["updated"]);
@@ -297,6 +292,8 @@ fn retry_after_of_a_final_answer_holds_nobody() {
         retry_after_header: Some("3600".to_owned()),
         ..Faults::default()
     }));
-    bench.update(&api, csv(40), &["--deadline", "60s"]).exits(1);
+    bench
+        .update(&api, many(40), &["--deadline", "60s"])
+        .exits(1);
     assert_eq!(bench.check_files()["failed"], 1);
 }

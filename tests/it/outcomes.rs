@@ -381,7 +381,7 @@ fn partial_update(status: u16) {
     // The API applies half of the update and then fails.
     let ran = update_meanwhile(&api, &bench, csv, &["--retries", "0"], || {
         api.sandbox
-            .edit("id1", |member| member.first_name = "A".to_owned())
+            .edit("id1", |member| "A".clone_into(&mut member.first_name))
             .unwrap();
     });
     ran.exits(1);
