@@ -199,6 +199,11 @@ impl Gateway {
         }
     }
 
+    /// Returns whether the run stops.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.is_raised()
+    }
+
     /// Returns what holds all requests, if anything does.
     pub(crate) fn outage(&self) -> Option<Outage> {
         self.breaker.outage()

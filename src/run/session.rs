@@ -108,7 +108,7 @@ async fn start(
     announce(&gateway, settings, &context.output);
     let identity = sign_in(&gateway, &run.head.base_url).await?;
     let is_resumed = resumed.is_some();
-    let newly_bound = run.bind(&identity, is_resumed)?;
+    let newly_bound = run.bind(&identity, is_resumed, gateway.is_stopped())?;
     let lock = lock(settings, run)?;
     let (resume, first_emails, journal) = match resumed {
         Some(resumed) => (resumed.state, resumed.first_emails, Some(resumed.journal)),
@@ -217,12 +217,21 @@ fn open_journal(
 
 impl PreparedRun {
     /// Binds the run to the organization of the credentials, and returns its id if the run was not bound before. A run
-    /// that is bound to another organization is refused.
-    fn bind(&mut self, identity: &Identity, is_resumed: bool) -> Result<Option<String>, RunError> {
+    /// that is bound to another organization, or whose organization can't be verified, is refused.
+    fn bind(
+        &mut self,
+        identity: &Identity,
+        is_resumed: bool,
+        is_stopped: bool,
+    ) -> Result<Option<String>, RunError> {
+        let what = if is_resumed { "run" } else { "plan" };
         match (&self.head.organization, &identity.organization_id) {
             (Some(own), Some(found)) if own != found => Err(RunError::Refused(format!(
-                "the credentials belong to organization {found}, but this {} belongs to {own}: use the credentials of that organization",
-                if is_resumed { "run" } else { "plan" },
+                "the credentials belong to organization {found}, but this {what} belongs to {own}: use the credentials of that organization"
+            ))),
+            // Nothing is sent after a stop.
+            (Some(own), None) if !is_stopped => Err(RunError::Refused(format!(
+                "this {what} belongs to organization {own}, and the API does not say to which one the credentials belong: use credentials that may read members or whoami"
             ))),
             (None, found) => {
                 self.head.organization.clone_from(found);

@@ -7,7 +7,10 @@ use crate::gateway::{FailureCause, Gateway, GatewayOptions};
 use crate::pace::Pacer;
 use crate::pace::search::SearchOptions;
 use crate::settings::{Rate, Settings};
-use crate::sigma::{AttemptError, Client, ClientOptions, Identity, Request};
+use crate::sigma::{
+    AttemptError, Client, ClientOptions, Identity, ListingVersion, MemberFilter, Request,
+    organization_of_members,
+};
 use crate::stop::Stop;
 
 /// Returns the gateway of a session.
@@ -45,26 +48,35 @@ pub(super) fn gateway(
     ))
 }
 
-/// Returns who the credentials belong to. That is nobody if the run was stopped meanwhile.
+/// Returns who the credentials belong to. That is nobody if the run was stopped meanwhile, and the API may not say
+/// everything.
 pub(super) async fn sign_in(gateway: &Gateway, host: &str) -> Result<Identity, RunError> {
+    let mut identity = whoami(gateway, host).await?;
+    if identity.user_id.is_none() && !gateway.is_stopped() {
+        tracing::warn!(
+            "the API does not say who the credentials belong to, so that this user is not protected from being archived"
+        );
+    }
+    if identity.organization_id.is_none() {
+        identity.organization_id = organization_of_any_member(gateway).await;
+    }
+    Ok(identity)
+}
+
+async fn whoami(gateway: &Gateway, host: &str) -> Result<Identity, RunError> {
     let failure = match gateway.call(Request::Whoami).await {
-        Ok(reply) => {
-            let identity = Identity::parse(&reply.response.body).unwrap_or_default();
-            if identity.user_id.is_none() {
-                warn_unprotected("the answer names no user");
-            }
-            return Ok(identity);
-        }
+        Ok(reply) => return Ok(Identity::parse(&reply.response.body).unwrap_or_default()),
         Err(failure) => failure,
     };
     let why = failure.cause.to_string();
     match failure.cause {
         FailureCause::Stopped => Ok(Identity::default()),
-        // The token was accepted, but some organizations do not offer this endpoint.
+        // The token was accepted, but some organizations do not offer this endpoint. A page of something in front of the
+        // API does not say that.
         FailureCause::Attempt(AttemptError::Status(error))
-            if matches!(error.status, 403 | 404 | 405 | 410 | 501) =>
+            if matches!(error.status, 403 | 404 | 405 | 410 | 501) && error.is_from_api() =>
         {
-            warn_unprotected(&why);
+            tracing::info!(why, "the API does not answer whoami");
             Ok(Identity::default())
         }
         cause => Err(RunError::SignIn {
@@ -79,16 +91,27 @@ pub(super) async fn sign_in(gateway: &Gateway, host: &str) -> Result<Identity, R
     }
 }
 
-fn warn_unprotected(why: &str) {
-    tracing::warn!(
-        why,
-        "the API does not say who the credentials belong to, so that this user is not protected from being archived"
-    );
+/// Returns the organization to which the API's members belong. Each member names it.
+async fn organization_of_any_member(gateway: &Gateway) -> Option<String> {
+    for version in [ListingVersion::V2_1, ListingVersion::V2] {
+        let request = Request::List {
+            version,
+            filter: MemberFilter::All,
+            page: None,
+            limit: Some(1),
+        };
+        if let Ok(reply) = gateway.call(request).await {
+            return organization_of_members(&reply.response.body);
+        }
+    }
+    None
 }
 
 /// Returns what to do when signing in fails.
 const fn remedy(cause: &FailureCause) -> &'static str {
     match cause {
+        // The message says what to do about what stands in front of the API.
+        FailureCause::SignIn(AttemptError::Status(error)) if !error.is_from_api() => "",
         FailureCause::SignIn(AttemptError::Status(error))
             if matches!(error.status, 400 | 401 | 403) =>
         {

@@ -1,6 +1,6 @@
 //! The state that all requests share. Each lock is held for one step only, and never over an await.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use hyper::header::HeaderValue;
@@ -18,6 +18,15 @@ pub(super) struct App {
     organization: Mutex<Organization>,
     traffic: Mutex<Traffic>,
     listing: Mutex<ListingQuirks>,
+    identity: Mutex<Identity>,
+}
+
+/// What the API says about who the credentials belong to.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    pub(super) organization_id: Arc<str>,
+    /// The status with which whoami is answered, if it does not say it.
+    pub(super) whoami_status: Option<u16>,
 }
 
 /// The state that every request uses.
@@ -42,6 +51,10 @@ impl App {
             }),
             organization: Mutex::new(organization),
             listing: Mutex::new(config.listing.clone()),
+            identity: Mutex::new(Identity {
+                organization_id: config.organization_id.as_str().into(),
+                whoami_status: config.whoami_status,
+            }),
             config,
         }
     }
@@ -60,6 +73,14 @@ impl App {
 
     pub(super) fn set_listing(&self, quirks: ListingQuirks) {
         *self.listing() = quirks;
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        lock(&self.identity).clone()
+    }
+
+    pub(super) fn set_identity(&self, identity: Identity) {
+        *lock(&self.identity) = identity;
     }
 
     pub(super) fn own_member_id(&self) -> &str {

@@ -1,6 +1,7 @@
 //! A member of the sandbox's organization: as tests and the members' CSV see it, as the API returns it, and how a PATCH
 //! request changes it. A field of a member is declared here and nowhere else in the sandbox.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -79,7 +80,7 @@ fn cell_flag<'de, D: serde::Deserializer<'de>>(cell: D) -> Result<bool, D::Error
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct MemberJson<'a> {
-    organization_id: &'a str,
+    organization_id: Arc<str>,
     member_id: &'a str,
     member_type: &'a str,
     first_name: Option<&'a str>,
@@ -109,7 +110,7 @@ impl<'a> MemberJson<'a> {
         let name = |name: &'a str| Some(name).filter(|name| !nulls || !name.is_empty());
         let shown = |flag: bool| (flag || !app.config.omit_false).then_some(flag);
         Self {
-            organization_id: &app.config.organization_id,
+            organization_id: app.identity().organization_id,
             member_id: &member.member_id,
             member_type: &member.member_type,
             first_name: name(&member.first_name),

@@ -50,7 +50,7 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use self::app::App;
+use self::app::{App, Identity};
 pub use self::args::{RetryAfterArg, SandboxArgs};
 pub use self::faults::{Ban, Endpoint, Faults, LateAnswer, RateLimit, RateLimitKind, RetryAfter};
 pub use self::member::Member;
@@ -338,7 +338,15 @@ impl Sandbox {
         self.app.set_faults(faults);
     }
 
-    /// Changes how the API behaves from now on, apart from its faults.
+    /// Makes the credentials belong to another organization. With a status, whoami no longer says to which.
+    pub fn set_identity(&self, organization_id: &str, whoami_status: Option<u16>) {
+        self.app.set_identity(Identity {
+            organization_id: organization_id.into(),
+            whoami_status,
+        });
+    }
+
+    /// Changes how listings are incomplete or odd.
     pub fn set_listing(&self, quirks: ListingQuirks) {
         self.app.set_listing(quirks);
     }

@@ -108,14 +108,15 @@ struct WhoamiJson<'a> {
 
 async fn whoami(State(app): State<Arc<App>>, call: Call) -> Response {
     let tell = || {
-        match app.config.whoami_status {
+        let identity = app.identity();
+        match identity.whoami_status {
             None => {}
             Some(403) => return Err(Refusal::Forbidden),
             Some(_) => return Err(Refusal::UnknownEndpoint),
         }
         let body = WhoamiJson {
             user_id: app.own_member_id(),
-            organization_id: &app.config.organization_id,
+            organization_id: &identity.organization_id,
         };
         Ok(Answer::json(StatusCode::OK, &body))
     };

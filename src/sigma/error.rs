@@ -37,9 +37,14 @@ pub(crate) struct ApiError {
 }
 
 impl ApiError {
+    /// Returns whether the answer is one of the API.
+    pub(crate) const fn is_from_api(&self) -> bool {
+        matches!(self.origin, Origin::Api)
+    }
+
     /// Returns whether the API itself says that what was asked for does not exist. A page of a proxy does not say that.
-    pub(crate) fn is_not_found(&self) -> bool {
-        self.status == 404 && self.origin == Origin::Api
+    pub(crate) const fn is_not_found(&self) -> bool {
+        self.status == 404 && self.is_from_api()
     }
 }
 

@@ -140,6 +140,22 @@ pub(crate) fn is_loopback(url: &reqwest::Url) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
+/// Returns a name for the server at a URL that does not depend on how the URL is written: all names of this machine are
+/// one, and so are a missing port and the scheme's own.
+pub(crate) fn server_name(url: &str) -> String {
+    let Ok(parsed) = reqwest::Url::parse(url) else {
+        return url.to_owned();
+    };
+    let host = if is_loopback(&parsed) {
+        "this machine"
+    } else {
+        parsed.host_str().unwrap_or_default().trim_end_matches('.')
+    };
+    let port = parsed.port_or_known_default().unwrap_or_default();
+    let path = parsed.path().trim_end_matches('/');
+    format!("{host}:{port}{path}")
+}
+
 /// Returns a URL that is safe to show, without user name and password.
 pub(crate) fn without_user(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
@@ -194,6 +210,31 @@ mod tests {
             }
         }
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn one_server_has_one_name() {
+        for same in [
+            &[
+                "http://localhost:8081",
+                "http://127.0.0.1:8081/",
+                "http://[::1]:8081",
+            ][..],
+            &[
+                "https://API.example.com",
+                "https://api.example.com:443/",
+                "https://api.example.com.",
+            ],
+        ] {
+            let names: std::collections::HashSet<_> =
+                same.iter().map(|url| server_name(url)).collect();
+            assert_eq!(names.len(), 1, "{names:?}");
+        }
+        assert_ne!(
+            server_name("http://localhost:1"),
+            server_name("http://localhost:2")
+        );
+        assert_ne!(server_name("https://h/a"), server_name("https://h/b"));
     }
 
     #[test]

@@ -12,4 +12,4 @@ pub(crate) use client::{
     ApiResponse, Client, ClientOptions, ListingVersion, MemberFilter, Request,
 };
 pub(crate) use error::{AttemptError, Origin, is_transient};
-pub(crate) use wire::{Cursor, Identity, MemberPage, Token, TypesPage};
+pub(crate) use wire::{Cursor, Identity, MemberPage, Token, TypesPage, organization_of_members};

@@ -360,6 +360,19 @@ impl Identity {
     }
 }
 
+/// Returns the organization of the members on a page, if they all belong to one.
+pub(crate) fn organization_of_members(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize, PartialEq)]
+    #[serde(rename_all = "camelCase")]
+    struct OfMember {
+        organization_id: Option<String>,
+    }
+    let page: WirePage<OfMember> = from_json(body).ok()?;
+    let first = page.entries.first()?.organization_id.clone()?;
+    let is_same = |member: &OfMember| member.organization_id.as_ref() == Some(&first);
+    (!first.is_empty() && page.entries.iter().all(is_same)).then_some(first)
+}
+
 /// One page of `GET /v2/accountTypes`.
 #[derive(Debug)]
 pub(crate) struct TypesPage {

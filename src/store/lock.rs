@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::input::text::hex;
+use crate::sigma::hosts::server_name;
 
 /// The organization is locked, or the lock can't be taken.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +52,7 @@ impl Lock {
         run_dir: &Path,
     ) -> Result<Self, LockError> {
         let mut hash = Sha256::new();
-        hash.update(base_url);
+        hash.update(server_name(base_url));
         hash.update([0]);
         hash.update(organization.unwrap_or_default());
         let digest: [u8; 32] = hash.finalize().into();

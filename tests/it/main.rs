@@ -21,6 +21,7 @@ mod exit_codes; // One test for each exit code.
 mod files; // Files as people make them: damaged, of another kind, or changed by a spreadsheet.
 mod garbage; // Servers that answer with malformed data.
 mod harness; // Helpers: starts the sandbox, runs the binary, reads a run's files.
+mod identity; // Who the credentials belong to, and to which organization a run is bound.
 mod input; // Valid and invalid CSV files.
 mod limits; // Limits and stop triggers.
 mod lookup; // Which member a row targets, in either lookup mode.
