@@ -28,6 +28,7 @@
 //! | `pace` | when the next request may go |
 //! | `pipeline` | producer, scheduler, workers, canary, failure limits |
 //! | `store` | lock, run directory, journal, run history |
+//! | `seal` | the checksums of the lines of journals and plans |
 //! | `report` | progress, preview, result files, summary; it knows no gateway |
 //! | `settings`, `cli` | every setting, declared once; the command line |
 //! | `run` | one file for each command, and the session that joins the tasks |
@@ -68,6 +69,7 @@ mod pipeline;
 mod report;
 mod run;
 pub mod sandbox;
+mod seal;
 mod settings;
 mod sigma;
 mod stop;

@@ -1,6 +1,7 @@
 //! Waiting for the breaker: how a request is held while the API has trouble, how it probes, and how a failure is found to
 //! be about everybody.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,16 +9,16 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::breaker::{Breaker, CallHealth, Gate, Outage, ProbeResult, RequestClass, Trouble};
-use super::{FailureCause, Gateway};
+use super::{FailureCause, Gateway, UnderWay};
 use crate::sigma::{
     ApiResponse, AttemptError, ListingVersion, MemberFilter, Request, is_transient,
 };
 use crate::stop::StopReason;
 
-/// How long a request that was refused waits for others to show whether they are refused too. Those that were answered
-/// with 401 come back one after the other, because each has tried a fresh token, and these are a second apart.
+/// How long an update that was refused waits for others to show whether they are refused too: a moment, and longer while
+/// others are still on their way. (Those that were answered with 401 try fresh tokens, which are a second apart.)
 const WAIT_FOR_OTHERS: Duration = Duration::from_secs(1);
-const WAIT_FOR_TOKENS: Duration = Duration::from_secs(5);
+const LONGEST_WAIT_FOR_OTHERS: Duration = Duration::from_secs(5);
 
 /// The breaker that all requests share.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(super) struct SharedBreaker {
     state: Mutex<Breaker>,
     /// Notified when it opens or closes, and when an update succeeds.
     changed: Notify,
+    /// Updates that wait for others to show whether they fail too.
+    waiting_for_others: AtomicUsize,
     /// What holds all requests, for those who announce it.
     announced: watch::Sender<Option<Outage>>,
     /// Held by the request that finds out whether a failure is about everybody.
@@ -36,6 +39,7 @@ impl SharedBreaker {
         Self {
             state: Mutex::new(Breaker::new(limit)),
             changed: Notify::new(),
+            waiting_for_others: AtomicUsize::new(0),
             announced: watch::Sender::new(None),
             suspicion: tokio::sync::Mutex::default(),
         }
@@ -254,11 +258,7 @@ impl Gateway {
             self.suspect(call, failed_at).await;
         }
         if gives_up && class == RequestClass::Update && !self.breaker.holds(class) {
-            let longest = match trouble {
-                Trouble::Refused(401) => WAIT_FOR_TOKENS,
-                _ => WAIT_FOR_OTHERS,
-            };
-            self.wait_for_others(call, longest).await;
+            self.wait_for_others(call).await;
         }
         self.breaker.holds(class)
     }
@@ -304,22 +304,32 @@ impl Gateway {
         call.is_cleared = true;
     }
 
-    /// Waits for a moment, while other updates are in flight: if one of them succeeds, the request itself is at fault, and
-    /// if all of them fail alike, it is not.
-    async fn wait_for_others(&self, call: &CallHealth, longest: Duration) {
-        let decided = async {
+    /// Waits for other updates that are in flight: if one of them succeeds, the request itself is at fault, and if all of
+    /// them fail alike, it is not.
+    async fn wait_for_others(&self, call: &CallHealth) {
+        if self.updates_in_flight() <= 1 {
+            return;
+        }
+        let _waiting = UnderWay::new(Some(&self.breaker.waiting_for_others));
+        self.breaker.changed.notify_waiters();
+        let decided = async |or_all_wait: bool| {
             loop {
                 let changed = self.breaker.changed.notified();
-                let is_alone = self.updates_in_flight() <= 1;
+                let waiting = self.breaker.waiting_for_others.load(Ordering::Relaxed);
+                let all_wait = self.updates_in_flight() <= waiting;
                 {
                     let mut state = self.breaker.state();
-                    if is_alone || state.is_at_fault(call) || state.holds(RequestClass::Update) {
+                    let is_decided = state.is_at_fault(call) || state.holds(RequestClass::Update);
+                    if is_decided || (or_all_wait && all_wait) {
                         return;
                     }
                 }
                 changed.await;
             }
         };
-        let _ = timeout(longest, decided).await;
+        // Even if all wait now, the next row may be about to be sent.
+        if timeout(WAIT_FOR_OTHERS, decided(false)).await.is_err() {
+            let _ = timeout(LONGEST_WAIT_FOR_OTHERS, decided(true)).await;
+        }
     }
 }

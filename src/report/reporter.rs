@@ -160,12 +160,17 @@ impl Reporter {
         }
         let is_due = state.syncing.is_none()
             && state.error.is_none()
-            && self.journal.is_dirty()
             && last_sync.elapsed() + TICK >= SYNC_EVERY;
         if !is_due {
             return;
         }
         *last_sync = Instant::now();
+        if let Err(error) = self.journal.check_place() {
+            return self.fail(state, error);
+        }
+        if !self.journal.is_dirty() {
+            return;
+        }
         match self.write_totals() {
             // A sync may take long, and the rows go on meanwhile.
             Ok(Some(file)) => state.syncing = Some(spawn_blocking(move || file.sync_data())),
@@ -247,7 +252,8 @@ impl Reporter {
         }
         let totals = self.monitor.totals();
         if state.error.is_none()
-            && let Err(error) = self.journal.add_now(&Record::Totals(totals.clone()))
+            && let Err(error) = (self.journal.add_now(&Record::Totals(totals.clone())))
+                .and_then(|()| self.journal.check_place())
         {
             self.fail(&mut state, error);
         }

@@ -34,6 +34,7 @@ pub(super) fn prepare(
         let mut plan = File::open(path).map_err(|source| InputError::open(path, source))?;
         io::copy(&mut plan, &mut copy).map_err(InputError::Copy)?;
         drop(copy);
+        PlanReader::verify(&name, &dir.plan())?;
         let organization = Some(organization).filter(|id| !id.is_empty());
         of_plan("apply", &name, dir, &base_url, organization, settings)
     })

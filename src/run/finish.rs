@@ -3,7 +3,7 @@
 use super::next_commands::next_commands;
 use super::session::place;
 use super::{Context, EMBEDDED, RunError, plan_file};
-use crate::output::{shell_quoted, stdout_has_colour};
+use crate::output::{count, shell_quoted, stdout_has_colour};
 use crate::report::preview::Preview;
 use crate::report::reporter::ReporterOutput;
 use crate::report::results;
@@ -11,7 +11,7 @@ use crate::report::summary::{Ending, InputNotes, Summary};
 use crate::report::totals::Totals;
 use crate::settings::Settings;
 use crate::stop::Stop;
-use crate::store::journal::{Record, SessionEnd};
+use crate::store::journal::{JournalLost, Record, SessionEnd};
 use crate::store::{RunDir, RunHistory};
 
 /// Makes the files from what the journal says, shows how the run ended, and returns the exit code.
@@ -29,6 +29,15 @@ pub(super) fn finish(
             shell_quoted(&dir.path().display().to_string())
         ))
     };
+    if let Some(error) = &reported.error
+        && let Some(inner) = error.get_ref()
+        && inner.is::<JournalLost>()
+    {
+        return Err(RunError::Recording(format!(
+            "{error}: the run was stopped. {} were sent, and what became of them is not recorded: no files of the run are written, and it can't be resumed or undone. Look at the members, then start a new run in another directory",
+            count(reported.totals.requests, "request")
+        )));
+    }
     let history = match reported.error {
         None => RunHistory::written(dir, reported.journal.take_index()),
         // The index has lines that could not be written.
@@ -43,7 +52,7 @@ pub(super) fn finish(
         .as_ref()
         .filter(|_| stop.reason().is_none())
     {
-        plan_file::save(&mut history, &totals, dir, path)?;
+        plan_file::save(&mut history, dir, path)?;
     }
     let next = next_commands(context, settings, history.head(), dir);
     let error = reported.error.as_ref().map(ToString::to_string);

@@ -94,7 +94,9 @@ impl RunError {
         match self {
             Self::SignIn { .. } | Self::Lookup(_) | Self::NotLookedUp { .. } => exit_code::API,
             Self::Recording(_) | Self::History(_) => exit_code::STOPPED,
-            Self::Lock(LockError::Held { .. }) => exit_code::LOCKED,
+            Self::Lock(LockError::Held { .. }) | Self::Dir(RunDirError::UnderWay { .. }) => {
+                exit_code::LOCKED
+            }
             _ => exit_code::USAGE,
         }
     }

@@ -1,18 +1,14 @@
 //! The file of a plan: where a dry run may save it, and how it is written.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
-use serde::Serialize;
-
 use super::RunError;
-use crate::input::plan::{self, PlanHead, PlanReader, PlanRow};
-use crate::model::Outcome;
+use crate::input::plan::{self, PlanHead, PlanReader, PlanWriter};
 use crate::report::summary::now;
-use crate::report::totals::Totals;
 use crate::settings::SettingsError;
 use crate::store::journal::Head;
-use crate::store::run_dir::private_file;
+use crate::store::run_dir::{private_file, rename_durably, temporary_path};
 use crate::store::{RunDir, RunHistory};
 
 /// Checks where a plan is to be saved. Only a dry run saves one, and only over another plan.
@@ -33,6 +29,11 @@ pub(super) fn check_path(path: &Path, is_dry_run: bool) -> Result<(), RunError> 
             parent.display()
         )));
     }
+    if path.is_symlink() {
+        return Err(RunError::Refused(format!(
+            "--save-plan {name} is a symbolic link, which is not followed; remove it, or use another name"
+        )));
+    }
     if path.exists() && PlanReader::open(&name, path, None).is_err() {
         return Err(RunError::Refused(format!(
             "--save-plan {name}: the file exists and is not a plan, so that it is not overwritten; use another name"
@@ -42,7 +43,7 @@ pub(super) fn check_path(path: &Path, is_dry_run: bool) -> Result<(), RunError> 
 }
 
 /// Returns the head of a plan that is made from a run.
-pub(super) fn head(run: &Head, made_from: &str, rows: Option<u64>) -> PlanHead {
+pub(super) fn head(run: &Head, made_from: &str) -> PlanHead {
     PlanHead {
         sigma_bulk_plan: plan::VERSION,
         tool: env!("CARGO_PKG_VERSION").to_owned(),
@@ -51,35 +52,25 @@ pub(super) fn head(run: &Head, made_from: &str, rows: Option<u64>) -> PlanHead {
         organization: run.organization.clone().unwrap_or_default(),
         made_from: made_from.to_owned(),
         input_sha256: run.input_sha256.clone(),
-        rows,
     }
 }
 
-/// Writes a line of a plan.
-pub(super) fn write_line(file: &mut impl io::Write, value: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *file, value)?;
-    file.write_all(b"\n")
-}
-
-/// Saves what a dry run would change.
-pub(super) fn save(
-    history: &mut RunHistory,
-    totals: &Totals,
-    dir: &RunDir,
-    path: &Path,
-) -> Result<(), RunError> {
+/// Saves what a dry run would change. The file appears complete or not at all.
+pub(super) fn save(history: &mut RunHistory, dir: &RunDir, path: &Path) -> Result<(), RunError> {
     let failing = |source: io::Error| {
         RunError::Recording(format!(
             "the plan {} can't be written: {source}",
             path.display()
         ))
     };
-    let mut file = io::BufWriter::new(private_file(path).map_err(failing)?);
-    let rows = Some(totals.of(Outcome::WouldUpdate));
-    let head = head(history.head(), &history.head().input, rows);
-    write_line(&mut file, &head).map_err(failing)?;
-    history.previewed(dir, |row: PlanRow| write_line(&mut file, &row))?;
-    file.flush()
-        .and_then(|()| file.get_ref().sync_data())
+    let temporary = temporary_path(path);
+    let head = head(history.head(), &history.head().input);
+    let file = io::BufWriter::new(private_file(&temporary).map_err(failing)?);
+    let mut plan = PlanWriter::new(file, &head).map_err(failing)?;
+    history.previewed(dir, |row| plan.row(&row))?;
+    let file = plan.end().map_err(failing)?;
+    file.get_ref()
+        .sync_data()
+        .and_then(|()| rename_durably(&temporary, path))
         .map_err(failing)
 }

@@ -12,8 +12,8 @@ use crate::report::summary::now;
 use crate::settings::Settings;
 use crate::sigma::hosts::{self, Environment};
 use crate::store::history::FirstEmails;
-use crate::store::journal::{self, Head, InputKind, JournalExtent, JournalIndex};
-use crate::store::{RunDir, RunHistory};
+use crate::store::journal::{self, Head, InputKind, JournalExtent, JournalIndex, JournalReader};
+use crate::store::{RunDir, RunDirError, RunHistory};
 
 /// A run that is about to start or to continue.
 pub(super) struct PreparedRun {
@@ -22,6 +22,34 @@ pub(super) struct PreparedRun {
     pub(super) preflight: Preflight,
     /// What a resume knows; `None` for a new run.
     pub(super) resumed: Option<Resumed>,
+    /// The run that an undo was made from.
+    pub(super) undone: Option<Undone>,
+}
+
+/// The run that an undo was made from, claimed by this process.
+pub(super) struct Undone {
+    pub(super) dir: RunDir,
+    /// The length of the journal that was read.
+    pub(super) length: u64,
+}
+
+impl Undone {
+    /// Checks that nobody went on with the run since its journal was read. Where directories can't be locked, only the lock
+    /// on the organization keeps others away, which this process must hold by now.
+    ///
+    /// # Errors
+    /// If somebody did.
+    pub(super) fn check(&self) -> Result<(), RunError> {
+        let journal = self.dir.journal();
+        let length = std::fs::metadata(&journal).map_err(|source| self.dir.error(source))?;
+        if length.len() != self.length {
+            return Err(RunError::Refused(format!(
+                "the run in {} went on while its undo was prepared: undo it again",
+                self.dir.path().display()
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// What a resume knows about the sessions before it.
@@ -44,6 +72,7 @@ impl PreparedRun {
             dir,
             preflight,
             resumed: None,
+            undone: None,
         })
     }
 }
@@ -117,6 +146,22 @@ pub(super) fn of_plan(
         organization,
     };
     Ok((binding.head(&preflight, settings), preflight))
+}
+
+/// Claims the directory of a run before it is read, so that no other process goes on with the run meanwhile.
+///
+/// # Errors
+/// If a process is running in it.
+pub(super) fn claim(dir: &mut RunDir) -> Result<(), RunError> {
+    let Err(error) = dir.claim() else {
+        return Ok(());
+    };
+    // A dry run holds no lock on the organization.
+    let is_dry_run = JournalReader::open(&dir.journal()).is_ok_and(|(_, head)| head.dry_run);
+    Err(RunError::Dir(match error {
+        RunDirError::Busy { path } if !is_dry_run => RunDirError::UnderWay { path },
+        error => error,
+    }))
 }
 
 /// Reads the history of a run. Nothing was sent by this process yet, so that an error is one of the input.

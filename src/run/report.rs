@@ -7,6 +7,7 @@ use super::prepared::read_history;
 use super::session::place;
 use super::{Context, EMBEDDED, RunError, finish};
 use crate::exit_code;
+use crate::output::Plain;
 use crate::report::preview::Preview;
 use crate::report::results;
 use crate::report::summary::{Ending, InputNotes, Summary};
@@ -17,7 +18,17 @@ pub(super) fn report(context: &Context, settings: &Settings, path: &Path) -> Res
     let dir = RunDir::open(path)?;
     let mut history = read_history(&dir)?;
     let head = history.head().clone();
-    let totals = results::write(&mut history, &dir).map_err(|error| match error {
+    let is_under_way = dir.is_busy();
+    let made = if is_under_way {
+        context.output.note(format_args!(
+            "The run in {} is still under way. These are the counts so far; it writes its files when it ends.",
+            Plain(dir.path().display())
+        ));
+        results::count(&mut history, &dir)
+    } else {
+        results::write(&mut history, &dir)
+    };
+    let totals = made.map_err(|error| match error {
         HistoryError::Input(error) => RunError::Input(error),
         error => error.into(),
     })?;
@@ -34,10 +45,13 @@ pub(super) fn report(context: &Context, settings: &Settings, path: &Path) -> Res
     let mut summary = Summary::new(&totals, &ending, dir.path());
     match &totals.ended {
         Some(ended) => summary.set_end(&ended.stop, ended.exit_code),
-        // It was killed, or is still running.
+        None if is_under_way => summary.set_end("running", exit_code::LOCKED),
+        // It was killed.
         None => summary.set_end("error", exit_code::STOPPED),
     }
-    summary.write(&dir)?;
+    if !is_under_way {
+        summary.write(&dir)?;
+    }
     let preview = Preview::default();
     finish::show(context, settings, &summary, &totals, &ending, preview)?;
     Ok(summary.exit_code)

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::prepared::{PreparedRun, Resumed, check_host, read_history};
+use super::prepared::{PreparedRun, Resumed, check_host, claim, read_history};
 use super::{Context, RunError, plan_file};
 use crate::input::{InputError, preflight, text};
 use crate::settings::Settings;
@@ -16,7 +16,8 @@ pub(super) fn prepare(
     path: &Path,
     only_failed: bool,
 ) -> Result<PreparedRun, RunError> {
-    let dir = RunDir::open(path)?;
+    let mut dir = RunDir::open(path)?;
+    claim(&mut dir)?;
     let mut history = read_history(&dir)?;
     let head = history.head().clone();
     check_host(context, settings, &head.base_url)?;
@@ -56,5 +57,6 @@ pub(super) fn prepare(
         dir,
         preflight,
         resumed,
+        undone: None,
     })
 }

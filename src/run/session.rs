@@ -110,6 +110,9 @@ async fn start(
     let is_resumed = resumed.is_some();
     let newly_bound = run.bind(&identity, is_resumed, gateway.is_stopped())?;
     let lock = lock(settings, run)?;
+    if let Some(undone) = &run.undone {
+        undone.check()?;
+    }
     let (resume, first_emails, journal) = match resumed {
         Some(resumed) => (resumed.state, resumed.first_emails, Some(resumed.journal)),
         None => Default::default(),
@@ -195,7 +198,7 @@ fn lock(settings: &Settings, run: &PreparedRun) -> Result<Option<Lock>, RunError
 /// Creates the journal of a new run, or reopens that of a resumed one. `newly_bound` is the organization of a run that
 /// was not bound before.
 fn open_journal(
-    run: &mut PreparedRun,
+    run: &PreparedRun,
     resumed: Option<(JournalExtent, JournalIndex)>,
     newly_bound: Option<String>,
 ) -> Result<Journal, RunDirError> {
@@ -203,7 +206,6 @@ fn open_journal(
     let Some((extent, index)) = resumed else {
         return Journal::create(&path, run.head.clone()).map_err(|source| run.dir.error(source));
     };
-    run.dir.claim_for_resume()?;
     let reopen = || {
         let mut journal = Journal::reopen(&path, extent, index)?;
         journal.add_now(&Record::Resumed(now()))?;

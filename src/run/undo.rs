@@ -1,10 +1,11 @@
 //! `undo`: a plan that restores what a run changed.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
-use super::prepared::{PreparedRun, check_host, create_dir, of_plan, read_history};
+use super::prepared::{PreparedRun, Undone, check_host, claim, create_dir, of_plan, read_history};
 use super::{Context, RunError, plan_file};
+use crate::input::plan::PlanWriter;
 use crate::settings::Settings;
 use crate::store::RunDir;
 
@@ -15,7 +16,8 @@ pub(super) fn prepare(
 ) -> Result<PreparedRun, RunError> {
     // A limit in the environment or the configuration is for CSVs.
     settings.limit = context.flags.limit;
-    let from = RunDir::open(path)?;
+    let mut from = RunDir::open(path)?;
+    claim(&mut from)?;
     let mut history = read_history(&from)?;
     let undone = history.head().clone();
     if undone.dry_run {
@@ -32,15 +34,19 @@ pub(super) fn prepare(
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let dir = create_dir(settings, &format!("undo-{stem}"), None)?;
     let name = format!("the undo of {}", path.display());
-    PreparedRun::new(dir, |dir| {
-        let mut file = io::BufWriter::new(dir.create_file(&dir.plan())?);
-        let head = plan_file::head(&undone, &name, None);
-        plan_file::write_line(&mut file, &head).map_err(|source| dir.error(source))?;
+    let mut prepared = PreparedRun::new(dir, |dir| {
+        let file = io::BufWriter::new(dir.create_file(&dir.plan())?);
+        let head = plan_file::head(&undone, &name);
+        let written = |source| dir.error(source);
+        let mut plan = PlanWriter::new(file, &head).map_err(written)?;
         history
-            .undo(&from, |row| plan_file::write_line(&mut file, &row))
+            .undo(&from, |row| plan.row(&row))
             .map_err(RunError::Unreadable)?;
-        file.flush().map_err(|source| dir.error(source))?;
+        plan.end().map_err(written)?;
         let organization = undone.organization.clone();
         of_plan("undo", &name, dir, &undone.base_url, organization, settings)
-    })
+    })?;
+    let length = history.into_parts().0.length;
+    prepared.undone = Some(Undone { dir: from, length });
+    Ok(prepared)
 }

@@ -26,6 +26,10 @@ pub(crate) enum RunDirError {
         "{file} exists already and does not belong to a run: it would be overwritten; use an empty --run-dir"
     )]
     InTheWay { file: String },
+    #[error(
+        "the run in {path} is still under way in another process: wait for it to end, or stop it"
+    )]
+    UnderWay { path: String },
     #[error("{path} does not hold a run: it has no journal.jsonl")]
     NoRun { path: String },
     #[error("the run directory {path} can't be used: {source}")]
@@ -65,13 +69,18 @@ impl RunDir {
         Ok(Self { claim, ..dir })
     }
 
-    /// Claims the directory for a run that is resumed.
+    /// Claims the directory of a run that is read or resumed, so that no other process changes it meanwhile.
     ///
     /// # Errors
     /// If another process is running in it.
-    pub(crate) fn claim_for_resume(&mut self) -> Result<(), RunDirError> {
+    pub(crate) fn claim(&mut self) -> Result<(), RunDirError> {
         self.claim = self.lock()?;
         Ok(())
+    }
+
+    /// Returns whether another process is running in the directory.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self.lock(), Err(RunDirError::Busy { .. }))
     }
 
     fn check_free(&self) -> Result<(), RunDirError> {
@@ -88,12 +97,12 @@ impl RunDir {
     fn check_files(&self) -> Result<(), RunDirError> {
         let made_at_the_end = [self.results(), self.failed(), self.undo(), self.summary()];
         let of_others = |file: &Path| {
-            fs::metadata(file)
+            fs::symlink_metadata(file)
                 .is_ok_and(|metadata| !metadata.is_file() || is_open_to_others(&metadata))
         };
         let in_the_way = made_at_the_end
             .iter()
-            .find(|file| file.exists())
+            .find(|file| fs::symlink_metadata(file).is_ok())
             .cloned()
             .or_else(|| {
                 [self.input(), self.plan()]
@@ -179,7 +188,8 @@ impl RunDir {
             path: path.to_owned(),
             claim: None,
         };
-        if dir.journal().is_file() {
+        let is_file = |metadata: fs::Metadata| metadata.is_file();
+        if fs::symlink_metadata(dir.journal()).is_ok_and(is_file) {
             Ok(dir)
         } else {
             Err(RunDirError::NoRun {
@@ -333,32 +343,46 @@ impl Drop for Replacement {
 }
 
 /// Returns the name that a file has until it is complete.
-pub(super) fn temporary_path(path: &Path) -> PathBuf {
+pub(crate) fn temporary_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".tmp");
     name.into()
 }
 
 /// Gives a complete file its final name, and syncs the name to the disk.
-pub(super) fn rename_durably(temporary: &Path, path: &Path) -> io::Result<()> {
+pub(crate) fn rename_durably(temporary: &Path, path: &Path) -> io::Result<()> {
     fs::rename(temporary, path)?;
     #[cfg(unix)]
     if let Some(dir) = path.parent() {
-        File::open(dir)?.sync_all()?;
+        let is_here = dir.as_os_str().is_empty();
+        File::open(if is_here { Path::new(".") } else { dir })?.sync_all()?;
     }
     Ok(())
 }
 
-/// Creates or empties a file that only its owner can read.
+/// Makes `options` refuse a symbolic link, which could lead a file of a run to anywhere.
+pub(super) fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NOFOLLOW);
+    options
+}
+
+/// Creates or empties a file that only its owner can read. A symbolic link is not followed.
 ///
 /// # Errors
 /// If it can't be created.
 pub(crate) fn private_file(path: &Path) -> io::Result<File> {
+    if path.is_symlink() {
+        return Err(io::Error::other(format!(
+            "{} is a symbolic link, which is not followed: remove it",
+            path.display()
+        )));
+    }
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path)?;
+    let file = without_links(&mut options).open(path)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

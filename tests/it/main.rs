@@ -31,4 +31,5 @@ mod outcomes; // One test for each outcome.
 mod report; // Terminal output and the files of a run.
 mod resume; // Runs that are killed or stopped, and then resumed.
 mod settings; // Flags, environment variables, configuration file.
+mod tampering; // The tool's own files, changed or taken away by others.
 mod undo; // Undoing a run.

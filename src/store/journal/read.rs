@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::VERSION;
 use super::record::{Head, Record};
+use crate::seal::{Seal, unseal};
 
 /// How far a journal was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub(crate) struct JournalExtent {
     pub end: u64,
     /// Where the file ended.
     pub length: u64,
+    /// The checksum of the whole lines.
+    pub seal: Seal,
 }
 
 /// The journal can't be read.
@@ -29,6 +32,10 @@ pub(crate) enum JournalError {
         line: u64,
         what: &'static str,
     },
+    #[error(
+        "{path} was changed at line {line}, or a line before it was removed (the checksum differs): restore the file, because what it says can't be relied on"
+    )]
+    Changed { path: String, line: u64 },
     #[error(
         "{path} has format version {found}, and this sigma-bulk reads version {VERSION}: use the sigma-bulk that wrote it"
     )]
@@ -50,6 +57,8 @@ pub(crate) struct JournalReader {
     position: u64,
     /// Where the last whole line ends, as far as the journal was read.
     end: u64,
+    /// The checksum of the lines up to there.
+    seal: Seal,
 }
 
 impl JournalReader {
@@ -70,6 +79,7 @@ impl JournalReader {
             number: 0,
             position: 0,
             end: 0,
+            seal: Seal::default(),
         };
         match reader.next_record()? {
             Some((_, Record::Head(head))) if head.version == VERSION => Ok((reader, *head)),
@@ -97,11 +107,20 @@ impl JournalReader {
             return Ok(None);
         }
         self.number += 1;
+        let mut seal = self.seal;
+        let is_whole = seal.check(&self.line);
+        unseal(&mut self.line);
         match parse(&self.line) {
-            Ok(record) => {
+            // A head of another version may have no checksum.
+            Ok(record) if is_whole || is_of_other_version(&record) => {
                 self.end = self.position;
+                self.seal = seal;
                 Ok(Some((at, record)))
             }
+            Ok(_) => Err(JournalError::Changed {
+                path: self.path.clone(),
+                line: self.number,
+            }),
             Err(error) => {
                 let rest = self.reader.fill_buf().map(<[u8]>::is_empty);
                 if rest.map_err(|source| self.io(source))? {
@@ -136,6 +155,7 @@ impl JournalReader {
             .read_until(b'\n', &mut self.line)
             .map_err(|source| self.io(source))?;
         self.position = offset + read as u64;
+        unseal(&mut self.line);
         parse(&self.line).map_err(|error| self.io(error.into()))
     }
 
@@ -144,6 +164,7 @@ impl JournalReader {
         JournalExtent {
             end: self.end,
             length: self.position,
+            seal: self.seal,
         }
     }
 
@@ -153,6 +174,10 @@ impl JournalReader {
             source,
         }
     }
+}
+
+const fn is_of_other_version(record: &Record) -> bool {
+    matches!(record, Record::Head(head) if head.version != VERSION)
 }
 
 fn parse(line: &[u8]) -> serde_json::Result<Record> {

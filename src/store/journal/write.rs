@@ -1,24 +1,39 @@
 //! Writing the journal.
 
+use std::cmp::Ordering;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::index::JournalIndex;
 use super::read::JournalExtent;
 use super::record::{Head, Record};
-use crate::store::run_dir::{private_file, rename_durably, temporary_path};
+use crate::seal::Seal;
+use crate::store::run_dir::{private_file, rename_durably, temporary_path, without_links};
+
+/// Somebody took the journal away while it was written.
+#[derive(Debug, thiserror::Error)]
+#[error("{path} was {what} while the run was going")]
+pub(crate) struct JournalLost {
+    path: String,
+    what: &'static str,
+}
 
 /// A journal that is being written.
 #[derive(Debug)]
 pub(crate) struct Journal {
+    path: PathBuf,
     file: Arc<File>,
     /// Lines that are not in the file yet.
     lines: Vec<u8>,
     is_dirty: bool,
     /// Where the next line will stand.
     position: u64,
+    /// How much of it is in the file.
+    written: u64,
+    /// The checksum of all lines.
+    seal: Seal,
     /// The index of all lines, including those that are not in the file yet.
     index: JournalIndex,
 }
@@ -32,7 +47,9 @@ impl Journal {
     pub(crate) fn create(path: &Path, head: Head) -> io::Result<Self> {
         let temporary = temporary_path(path);
         let index = JournalIndex::new(head.rows);
-        let mut journal = Self::with(private_file(&temporary)?, 0, index);
+        drop(private_file(&temporary)?);
+        let file = open_to_append(&temporary)?;
+        let mut journal = Self::with(path, file, 0, Seal::default(), index);
         journal.add_now(&Record::Head(Box::new(head)))?;
         rename_durably(&temporary, path)?;
         Ok(journal)
@@ -47,19 +64,23 @@ impl Journal {
         extent: JournalExtent,
         index: JournalIndex,
     ) -> io::Result<Self> {
-        let mut file = OpenOptions::new().write(true).open(path)?;
+        let mut options = OpenOptions::new();
+        let file = without_links(options.write(true)).open(path)?;
         if file.metadata()?.len() != extent.length {
             return Err(io::Error::other(
                 "another process continued this run in the meantime; resume it again",
             ));
         }
         file.set_len(extent.end)?;
-        file.seek(SeekFrom::End(0))?;
-        Ok(Self::with(file, extent.end, index))
+        let file = open_to_append(path)?;
+        Ok(Self::with(path, file, extent.end, extent.seal, index))
     }
 
-    fn with(file: File, position: u64, index: JournalIndex) -> Self {
+    fn with(path: &Path, file: File, position: u64, seal: Seal, index: JournalIndex) -> Self {
         Self {
+            path: path.to_owned(),
+            written: position,
+            seal,
             file: Arc::new(file),
             lines: Vec::with_capacity(64 * 1024),
             is_dirty: false,
@@ -75,7 +96,7 @@ impl Journal {
     pub(crate) fn add(&mut self, record: &Record) -> io::Result<()> {
         let before = self.lines.len();
         serde_json::to_writer(&mut self.lines, record)?;
-        self.lines.push(b'\n');
+        self.seal.close(&mut self.lines, before);
         self.index.add(self.position, record);
         self.position += (self.lines.len() - before) as u64;
         Ok(())
@@ -88,10 +109,35 @@ impl Journal {
     pub(crate) fn write(&mut self) -> io::Result<()> {
         if !self.lines.is_empty() {
             (&*self.file).write_all(&self.lines)?;
+            self.written += self.lines.len() as u64;
             self.lines.clear();
             self.is_dirty = true;
         }
         Ok(())
+    }
+
+    /// Checks that the file under the journal's name is still the one that is written, as long as it must be.
+    ///
+    /// # Errors
+    /// If it was deleted, replaced, or changed in length. Then nothing that was written can be relied on.
+    pub(crate) fn check_place(&self) -> io::Result<()> {
+        let wrong = |what: &'static str| {
+            Err(io::Error::other(JournalLost {
+                path: self.path.display().to_string(),
+                what,
+            }))
+        };
+        let Ok(found) = std::fs::symlink_metadata(&self.path) else {
+            return wrong("deleted");
+        };
+        if !is_same_file(&self.file.metadata()?, &found) {
+            return wrong("replaced");
+        }
+        match found.len().cmp(&self.written) {
+            Ordering::Less => wrong("truncated"),
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => wrong("written to by something else"),
+        }
     }
 
     /// Takes the index, which is right if no write failed. The journal has an empty one afterwards.
@@ -118,4 +164,22 @@ impl Journal {
         self.write()?;
         self.file.sync_data()
     }
+}
+
+/// Opens a file so that each write goes to its end. After somebody has cut the file, it stays too short.
+fn open_to_append(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    without_links(options.append(true)).open(path)
+}
+
+#[cfg(unix)]
+fn is_same_file(one: &std::fs::Metadata, other: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// A file that is open can't be replaced on other systems.
+#[cfg(not(unix))]
+const fn is_same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
+    true
 }
