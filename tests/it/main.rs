@@ -15,6 +15,7 @@
 )]
 
 mod api; // HTTP behaviour: statuses, retries, pauses, rate limits, tokens.
+mod connections; // TLS and HTTP/2.
 mod counts; // The counts before a run, the preview and the run agree.
 mod dry_run; // Previews, saved plans, and applying them.
 mod exit_codes; // One test for each exit code.
