@@ -34,7 +34,7 @@ use self::retry::{Class, NextTry, Tries, classify};
 pub(crate) use self::statistics::RequestStats;
 use self::token::{Bearer, CurrentToken};
 use crate::pace::{Pacer, Permit};
-use crate::sigma::{ApiResponse, AttemptError, Client, Request, is_transient};
+use crate::sigma::{ApiResponse, AttemptError, Client, Request, UnreadableBody, is_transient};
 use crate::stop::Stop;
 
 /// The minimum time between two token requests, as public clients space them.
@@ -426,13 +426,52 @@ impl Gateway {
         }
     }
 
+    /// Sends a request that reads, and parses its answer. An answer that can't be parsed is asked for again, as often as one
+    /// that did not come.
+    ///
+    /// # Errors
+    /// Fails as [`Gateway::call`] does, and if no answer can be parsed.
+    pub(crate) async fn read<T>(
+        &self,
+        request: Request<'_>,
+        parse: impl Fn(&[u8]) -> Result<T, UnreadableBody>,
+    ) -> Result<T, Failure> {
+        let mut tries = Tries::new(self.options.retries);
+        loop {
+            let Reply { response, attempts } = self.call(request).await?;
+            let error = match parse(&response.body) {
+                Ok(parsed) => return Ok(parsed),
+                Err(error) => AttemptError::Unreadable {
+                    status: response.status,
+                    what: error.to_string(),
+                },
+            };
+            tracing::debug!(request = request.name(), %error, "answer can't be read");
+            match tries.decide(Class::Transient) {
+                NextTry::GiveUp => {
+                    return Err(failure(FailureCause::Attempt(error), attempts, false));
+                }
+                NextTry::Again(delay) => tokio::select! {
+                    () = sleep(delay) => {}
+                    () = self.stop.raised() => {
+                        return Err(failure(FailureCause::Stopped, attempts, false));
+                    }
+                },
+            }
+        }
+    }
+
     /// Reads a member at the end of its row, even if the run stops meanwhile. After a stop it still waits for
     /// a pause to end, but only for a limited time.
     ///
     /// # Errors
     /// Fails as [`Gateway::call`] does.
-    pub(crate) async fn read_after_stop(&self, request: Request<'_>) -> Result<Reply, Failure> {
-        match self.call(request).await {
+    pub(crate) async fn read_after_stop<T>(
+        &self,
+        request: Request<'_>,
+        parse: impl Fn(&[u8]) -> Result<T, UnreadableBody>,
+    ) -> Result<T, Failure> {
+        match self.read(request, &parse).await {
             Err(failure) if matches!(failure.cause, FailureCause::Stopped) => {}
             told => return told,
         }
@@ -453,12 +492,13 @@ impl Gateway {
                 result.as_ref().map(|response| response.status),
                 false,
             );
-            result
-                .map(|response| Reply {
-                    response,
-                    attempts: 1,
+            let parsed = result.and_then(|response| {
+                parse(&response.body).map_err(|error| AttemptError::Unreadable {
+                    status: response.status,
+                    what: error.to_string(),
                 })
-                .map_err(|error| failure(FailureCause::Attempt(error), 1, false))
+            });
+            parsed.map_err(|error| failure(FailureCause::Attempt(error), 1, false))
         };
         timeout(READ_AFTER_STOP, once).await.unwrap_or(Err(stopped))
     }

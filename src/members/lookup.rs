@@ -14,11 +14,13 @@ use super::evidence::ListingEvidence;
 use super::strategy::{ListingProgress, LookupMode};
 use super::{Directory, KeyKind};
 use crate::decide::Owner;
-use crate::gateway::{Failure, FailureCause, Gateway, Reply};
+use crate::gateway::{Failure, FailureCause, Gateway};
 use crate::input::preflight::owner_key;
 use crate::input::{KeyId, Preflight, Row, RowRequest};
 use crate::model::{Field, Found, Member, fold, is_plain_id};
-use crate::sigma::{AttemptError, Cursor, ListingVersion, MemberFilter, MemberPage, Request};
+use crate::sigma::{
+    AttemptError, Cursor, ListingVersion, MemberFilter, MemberPage, Request, parse_member,
+};
 
 /// Members per page, the largest first. If the API refuses a size, the next one is tried, and at last the API's own.
 const PAGE_SIZES: [Option<u32>; 5] = [Some(1000), Some(500), Some(100), Some(50), None];
@@ -30,14 +32,18 @@ const ABSENT_TO_BELIEVE: u64 = 1000;
 /// Members can't be looked up, so that the run can't begin.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LookupError {
-    #[error("listing the organization's members failed: {0}")]
-    List(#[source] FailureCause),
+    #[error("listing the organization's members failed at page {page}: {cause}")]
+    List {
+        /// The page, from 1.
+        page: u64,
+        /// The reason.
+        #[source]
+        cause: FailureCause,
+    },
     #[error(
         "listing the organization's members failed: the API returned the same page cursor twice; try --lookup each"
     )]
     RepeatedCursor,
-    #[error("listing the organization's members failed: page {page} can't be read: {what}")]
-    Page { page: u64, what: String },
     #[error("looking up a member failed: {0}")]
     Each(#[source] FailureCause),
 }
@@ -456,11 +462,13 @@ impl Lookup {
         );
         self.list(false).await.map_err(|error| Failure {
             cause: match error {
-                LookupError::List(cause) | LookupError::Each(cause) => cause,
-                error => FailureCause::Attempt(AttemptError::Unreadable {
-                    status: 200,
-                    what: error.to_string(),
-                }),
+                LookupError::List { cause, .. } | LookupError::Each(cause) => cause,
+                error @ LookupError::RepeatedCursor => {
+                    FailureCause::Attempt(AttemptError::Unreadable {
+                        status: 200,
+                        what: error.to_string(),
+                    })
+                }
             },
             attempts: 1,
             may_be_applied: false,
@@ -470,11 +478,14 @@ impl Lookup {
     }
 
     async fn by_id(&self, id: &str) -> Result<Member, Failure> {
-        let reply = self.gateway.call(Request::Member { id }).await?;
-        match reply.response.member() {
-            Ok(member) if *member.id == *id => Ok(member),
-            Ok(_) => Err(unreadable(&reply, "it is another member".to_owned())),
-            Err(error) => Err(unreadable(&reply, error.to_string())),
+        let member = self
+            .gateway
+            .read(Request::Member { id }, parse_member)
+            .await?;
+        if *member.id == *id {
+            Ok(member)
+        } else {
+            Err(unreadable("it is another member".to_owned()))
         }
     }
 
@@ -484,16 +495,15 @@ impl Lookup {
         let mut members = Vec::new();
         let mut cursors = Cursors::default();
         loop {
-            let reply = self.page(filter, cursors.current()).await?;
-            let page = MemberPage::parse(&reply.response.body)
-                .map_err(|error| unreadable(&reply, error.to_string()))?;
+            let page = self.page(filter, cursors.current()).await?;
             members.extend(page.members);
             let Some(next) = page.next else {
                 return Ok(members);
             };
             if !cursors.advance(next) {
-                let what = "the API returned the same page cursor twice".to_owned();
-                return Err(unreadable(&reply, what));
+                return Err(unreadable(
+                    "the API returned the same page cursor twice".to_owned(),
+                ));
             }
         }
     }
@@ -504,7 +514,7 @@ impl Lookup {
         &self,
         filter: MemberFilter<'_>,
         cursor: Option<&Cursor>,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<MemberPage, Failure> {
         loop {
             let (version, size) = (self.version(), self.page_size.load(Ordering::Relaxed));
             let limit = match filter {
@@ -519,8 +529,8 @@ impl Lookup {
                 page: cursor,
                 limit,
             };
-            let failure = match self.gateway.call(request).await {
-                Ok(reply) => return Ok(reply),
+            let failure = match self.gateway.read(request, MemberPage::parse).await {
+                Ok(page) => return Ok(page),
                 Err(failure) => failure,
             };
             match failure.cause.status() {
@@ -555,16 +565,14 @@ impl Lookup {
             ..ListingProgress::default()
         };
         loop {
-            let reply = self
+            let page = self
                 .page(MemberFilter::All, cursors.current())
                 .await
-                .map_err(|failure| LookupError::List(failure.cause))?;
-            progress.pages += 1;
-            let page =
-                MemberPage::parse(&reply.response.body).map_err(|error| LookupError::Page {
-                    page: progress.pages,
-                    what: error.to_string(),
+                .map_err(|failure| LookupError::List {
+                    page: progress.pages + 1,
+                    cause: failure.cause,
                 })?;
+            progress.pages += 1;
             progress.members += page.members.len() as u64;
             progress.total = page.total.or(progress.total);
             evidence.add(&page);
@@ -636,13 +644,10 @@ impl Cursors {
     }
 }
 
-fn unreadable(reply: &Reply, what: String) -> Failure {
+fn unreadable(what: String) -> Failure {
     Failure {
-        cause: FailureCause::Attempt(AttemptError::Unreadable {
-            status: reply.response.status,
-            what,
-        }),
-        attempts: reply.attempts,
+        cause: FailureCause::Attempt(AttemptError::Unreadable { status: 200, what }),
+        attempts: 1,
         may_be_applied: false,
     }
 }

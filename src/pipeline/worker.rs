@@ -17,7 +17,7 @@ use crate::gateway::{Failure, FailureCause, Gateway, Reply};
 use crate::input::{Row, RowRequest};
 use crate::members::Lookup;
 use crate::model::{Change, Found, Member, Outcome, RowOutcome};
-use crate::sigma::Request;
+use crate::sigma::{Request, parse_member};
 use crate::stop::{Stop, StopReason};
 
 /// How rows are brought to their outcomes.
@@ -160,15 +160,13 @@ impl Worker {
     /// outcome is unknown if the member can't be read.
     async fn read_prior(&self, row: &Row, prior: &Intent) -> Result<Member, RowEnd> {
         let id = &prior.member_id;
-        let (status, why) = match self.gateway.call(Request::Member { id }).await {
-            Ok(reply) => {
-                let why = match reply.response.member() {
-                    Ok(member) if member.id == *id => return Ok(member),
-                    Ok(_) => "the API returned another member".to_owned(),
-                    Err(error) => format!("the member can't be read: {error}"),
-                };
-                (Some(reply.response.status), why)
-            }
+        let read = self
+            .gateway
+            .read(Request::Member { id }, parse_member)
+            .await;
+        let (status, why) = match read {
+            Ok(member) if member.id == *id => return Ok(member),
+            Ok(_) => (Some(200), "the API returned another member".to_owned()),
             Err(failure) => match &failure.cause {
                 FailureCause::Attempt(error) => (
                     error.status(),
@@ -395,17 +393,13 @@ impl Worker {
             }
         }
         let request = Request::Member { id: &member.id };
-        let reply = match self.gateway.read_after_stop(request).await {
-            Ok(reply) => reply,
-            Err(_) if self.stop.is_raised() => return Reread::Stopped,
-            Err(failure) => {
-                return Reread::Unreadable(format!("reading it again failed: {}", failure.cause));
-            }
-        };
-        match reply.response.member() {
+        match self.gateway.read_after_stop(request, parse_member).await {
             Ok(now) if now.id == member.id => Reread::Shown(now),
             Ok(_) => Reread::Unreadable("reading it again returned another member".to_owned()),
-            Err(error) => Reread::Unreadable(format!("reading it again failed: {error}")),
+            Err(_) if self.stop.is_raised() => Reread::Stopped,
+            Err(failure) => {
+                Reread::Unreadable(format!("reading it again failed: {}", failure.cause))
+            }
         }
     }
 }

@@ -131,10 +131,12 @@ impl Summary {
             stop: ending.stop.map_or("completed", StopReason::name).to_owned(),
             dry_run: ending.dry_run,
             started_at: totals.started_at.clone(),
+            // The clock may have been set back meanwhile. Times in this form sort as text.
             finished_at: totals
                 .ended
                 .as_ref()
-                .map_or_else(now, |ended| ended.at.clone()),
+                .map_or_else(now, |ended| ended.at.clone())
+                .max(totals.started_at.clone()),
             elapsed_seconds: (totals.requests.seconds * 1000.0).round() / 1000.0,
             exit_code,
             run_dir: dir.display().to_string(),
@@ -401,4 +403,45 @@ pub(crate) fn now() -> String {
     jiff::Timestamp::now()
         .strftime("%Y-%m-%dT%H:%M:%S.%3fZ")
         .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::journal::SessionEnd;
+
+    #[test]
+    fn a_run_never_finishes_before_it_started() {
+        let next = NextCommands {
+            for_real: String::new(),
+            rerun_failed: String::new(),
+            retry_failed: String::new(),
+            resume: String::new(),
+            undo: String::new(),
+        };
+        let ending = Ending {
+            stop: None,
+            dry_run: false,
+            is_embedded: false,
+            error: None,
+            detail: None,
+            place: "",
+            next: &next,
+            input: &InputNotes::default(),
+        };
+        let finished = |started_at: &str, ended: Option<&str>| {
+            let mut totals = Totals::default();
+            started_at.clone_into(&mut totals.started_at);
+            totals.ended = ended.map(|at| SessionEnd {
+                stop: String::new(),
+                exit_code: 0,
+                at: at.to_owned(),
+            });
+            Summary::new(&totals, &ending, Path::new("run")).finished_at
+        };
+        let (early, late) = ("2026-01-02T03:04:05.678Z", "2126-01-02T03:04:05.678Z");
+        assert_eq!(finished(late, None), late);
+        assert_eq!(finished(late, Some(early)), late);
+        assert_eq!(finished(early, Some(late)), late);
+    }
 }

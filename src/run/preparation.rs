@@ -90,7 +90,10 @@ impl Preparation<'_> {
 
     fn lookup_error(&self, error: LookupError) -> RunError {
         match error {
-            LookupError::List(FailureCause::SignIn(_))
+            LookupError::List {
+                cause: FailureCause::SignIn(_),
+                ..
+            }
             | LookupError::Each(FailureCause::SignIn(_)) => RunError::SignIn {
                 host: self.run.head.base_url.clone(),
                 why: error.to_string(),

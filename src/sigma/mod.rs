@@ -12,4 +12,7 @@ pub(crate) use client::{
     ApiResponse, Client, ClientOptions, ListingVersion, MemberFilter, Request,
 };
 pub(crate) use error::{AttemptError, Origin, is_transient};
-pub(crate) use wire::{Cursor, Identity, MemberPage, Token, TypesPage, organization_of_members};
+pub(crate) use wire::{
+    Cursor, Identity, MemberPage, Token, TypesPage, UnreadableBody, organization_of_members,
+    parse_member,
+};

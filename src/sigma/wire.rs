@@ -310,7 +310,7 @@ impl MemberPage {
 ///
 /// # Errors
 /// Returns an error if the body is not a member.
-pub(super) fn parse_member(body: &[u8]) -> Result<Member, UnreadableBody> {
+pub(crate) fn parse_member(body: &[u8]) -> Result<Member, UnreadableBody> {
     from_json::<WireMember>(body).map(|member| member.0)
 }
 

@@ -45,7 +45,7 @@ struct Plan {
 }
 
 impl Relay {
-    fn start(plan: Plan, params: CertificateParams) -> Self {
+    fn start(plan: Plan, params: &CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -176,7 +176,7 @@ fn dead_connection_is_replaced() {
         end: End::Silence,
         ending: 1,
     };
-    let relay = Relay::start(plan, localhost());
+    let relay = Relay::start(plan, &localhost());
     let bench = Bench::new();
     relay
         .update(
@@ -200,7 +200,7 @@ fn dead_connection_is_found_by_pings() {
         end: End::Silence,
         ending: 1,
     };
-    let relay = Relay::start(plan, localhost());
+    let relay = Relay::start(plan, &localhost());
     let bench = Bench::new();
     let began = std::time::Instant::now();
     relay
@@ -223,7 +223,7 @@ fn goaway_costs_no_try() {
         end: End::GoAway,
         ending: 4,
     };
-    let relay = Relay::start(plan, localhost());
+    let relay = Relay::start(plan, &localhost());
     let bench = Bench::new();
     relay
         .update(&bench, ROWS, "localhost", &["--retries", "0"])
@@ -268,7 +268,7 @@ fn certificates_are_refused_with_the_remedy_that_helps() {
             end: End::GoAway,
             ending: 0,
         };
-        let mut relay = Relay::start(plan, params);
+        let mut relay = Relay::start(plan, &params);
         if !trusts {
             let key = KeyPair::generate().unwrap();
             relay.certificate = localhost().self_signed(&key).unwrap().pem();

@@ -211,9 +211,9 @@ const LIST: &str =
     r#"{"entries":[{"memberId":"id1","email":"user1@x.org","firstName":"First"}],"nextPage":null}"#;
 
 impl Scripted {
-    fn start(bodies: [&'static str; 5]) -> Self {
-        let [token, whoami, list, member, update] = bodies;
-        let answer = |body: &'static str| move || async move { body };
+    fn start(bodies: [&str; 5]) -> Self {
+        let [token, whoami, list, member, update] = bodies.map(str::to_owned);
+        let answer = |body: String| move || async move { body };
         let router = axum::Router::new()
             .route("/v2/auth/token", axum::routing::post(answer(token)))
             .route("/v2/whoami", axum::routing::get(answer(whoami)))
@@ -425,5 +425,45 @@ fn unreadable_whoami_warns_that_self_is_unprotected() {
             .run(&bench.update_words(&server.url, &[]))
             .exits(0)
             .says("this user is not protected");
+    }
+}
+
+/// A page of a login, a challenge or nothing at all in place of a token is said as it is. The credentials are not to blame.
+#[test]
+fn what_stands_in_place_of_a_token_is_named() {
+    let challenge = Faults {
+        challenge: 1.0,
+        token_faults: true,
+        ..Faults::default()
+    };
+    let api = Api::with_users(1).faults(challenge);
+    let bench = Bench::new();
+    let ran = bench.update(&api, CSV, &[]).exits(3).says("allow-list");
+    assert!(!ran.stderr.contains("SIGMA_CLIENT_ID"), "{}", ran.stderr);
+
+    let empty = r#"{"access_token":"","expires_in":3600}"#;
+    let server = Scripted::start([empty, WHOAMI, LIST, MEMBER, MEMBER]);
+    let bench = Bench::new();
+    bench.write("input.csv", CSV);
+    bench
+        .run(&bench.update_words(&server.url, &[]))
+        .exits(3)
+        .says("access_token is empty");
+}
+
+/// A member's id that could lead a request to another address is never used.
+#[test]
+fn member_ids_that_are_no_path_segment_are_refused() {
+    for id in ["..", ".", "", "a/b", "a?b", "a#b", "a%2fb", "a b"] {
+        let member = MEMBER.replace("\"id1\"", &format!("{id:?}"));
+        assert_ne!(member, MEMBER);
+        let list = format!(r#"{{"entries":[{member}]}}"#);
+        let (code, outcome) =
+            Scripted::start([TOKEN, WHOAMI, &list, &member, &member]).update("each");
+        assert_eq!(
+            (code, outcome.as_deref()),
+            (Some(1), Some("failed")),
+            "{id}"
+        );
     }
 }

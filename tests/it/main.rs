@@ -32,5 +32,6 @@ mod outcomes; // One test for each outcome.
 mod report; // Terminal output and the files of a run.
 mod resume; // Runs that are killed or stopped, and then resumed.
 mod settings; // Flags, environment variables, configuration file.
+mod soak; // Everything at once, and every claim compared with the server.
 mod tampering; // The tool's own files, changed or taken away by others.
 mod undo; // Undoing a run.
