@@ -8,7 +8,7 @@
 //!          to rows    checked       channel      a member      PATCH,      writer
 //!                                                at a time     verdict
 //!                                                              │  ▲
-//!                                                      gateway: token · pace · retry
+//!                                                      gateway: breaker · token · pace · retry
 //! ```
 //!
 //! Rows go in one direction, and every channel is bounded: a slow disk slows down the run and never grows the memory. A
@@ -24,7 +24,7 @@
 //! | `decide` | what to do with a row, and what an answer means; pure functions |
 //! | `members` | which member a row names |
 //! | `sigma` | the API: hosts, one attempt at each endpoint, JSON |
-//! | `gateway` | the single path to the API: token, retries, statistics |
+//! | `gateway` | the single path to the API: breaker, token, retries, statistics |
 //! | `pace` | when the next request may go |
 //! | `pipeline` | producer, scheduler, workers, canary, failure limits |
 //! | `store` | lock, run directory, journal, run history |

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 
-use super::{Config, Faults, Population, RateLimit, RateLimitKind, RetryAfter, SandboxError};
+use super::{Ban, Config, Faults, Population, RateLimit, RateLimitKind, RetryAfter, SandboxError};
 
 /// The flags of the sandbox: its organization, its limits and its faults.
 #[derive(Args, Clone, Debug)]
@@ -83,6 +83,34 @@ pub struct SandboxArgs {
     /// The probability of a 502 with an HTML page
     #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
     pub html: f64,
+
+    /// The probability of the edge's challenge (403)
+    #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
+    pub challenge: f64,
+
+    /// The probability of a login page with 200
+    #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
+    pub login: f64,
+
+    /// The probability of an update that becomes visible only after 2 s
+    #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
+    pub late: f64,
+
+    /// How far reads of single members are behind
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
+    pub read_lag: Duration,
+
+    /// How far listings are behind
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
+    pub listing_lag: Duration,
+
+    /// Ban the client after N requests, for --ban-lasts (429 with error 1015)
+    #[arg(long, value_name = "N")]
+    pub ban_after: Option<u64>,
+
+    /// How long a ban lasts; each request during it adds a second
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
+    pub ban_lasts: Duration,
 
     /// The probability of a 200 that is not JSON, after the update was applied
     #[arg(long, value_name = "P", value_parser = probability, default_value = "0")]
@@ -179,6 +207,16 @@ impl SandboxArgs {
             close_before: self.close_before,
             hang: self.hang,
             html: self.html,
+            challenge: self.challenge,
+            login: self.login,
+            late: self.late,
+            read_lag: self.read_lag,
+            listing_lag: self.listing_lag,
+            ban: self.ban_after.map(|after| Ban {
+                after,
+                lasts: self.ban_lasts,
+                grows_by: Duration::from_secs(1),
+            }),
             fail_after: self.fail_after,
             close_after: self.close_after,
             garbage: self.garbage,
