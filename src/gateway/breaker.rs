@@ -294,26 +294,16 @@ impl Breaker {
         self.is_armed
     }
 
-    /// Records that a request has met trouble, and opens if that is alike for everybody.
-    pub(super) fn failed(
-        &mut self,
-        call: &mut CallHealth,
-        trouble: Trouble,
-        why: &str,
-        now: Instant,
-    ) {
+    /// Records that a request has met trouble. Returns whether so many requests of its class fail alike that the trouble is
+    /// that of the class.
+    pub(super) fn failed(&mut self, call: &mut CallHealth, trouble: Trouble, now: Instant) -> bool {
         call.failures += 1;
         let first_failed_at = *call.first_failed_at.get_or_insert(now);
-        if trouble == Trouble::Banned {
-            return self.trip(trouble, None, why, now);
-        }
+        let is_armed = self.is_armed;
         let streak = self.streak(call.class);
-        if !streak.has_succeeded_since(first_failed_at)
+        is_armed
+            && !streak.has_succeeded_since(first_failed_at)
             && streak.failed(call.id, first_failed_at, trouble) >= ALIKE
-            && self.is_armed
-        {
-            self.trip(trouble, Some(call.class), why, now);
-        }
     }
 
     /// Returns whether another request of the class, sent after this one failed for the first time, has succeeded.
@@ -539,33 +529,33 @@ mod tests {
         let mut breaker = armed();
         let mut poison = breaker.enter(RequestClass::Update);
         for _ in 0..100 {
-            breaker.failed(&mut poison, Trouble::Unreachable, "", Instant::now());
+            assert!(!breaker.failed(&mut poison, Trouble::Unreachable, Instant::now()));
         }
-        assert!(!breaker.holds(RequestClass::Update));
         // Many of them do not open it either, if others succeed after each one's first failure.
         let mut many: Vec<_> = (0..100)
             .map(|_| breaker.enter(RequestClass::Update))
             .collect();
         for call in &mut many {
-            breaker.failed(call, Trouble::Unreachable, "", Instant::now());
+            assert!(!breaker.failed(call, Trouble::Unreachable, Instant::now()));
             tokio::time::advance(Duration::from_millis(1)).await;
             breaker.answered(Some(RequestClass::Update), Instant::now());
         }
         for call in &mut many {
             assert!(breaker.is_at_fault(call));
-            breaker.failed(call, Trouble::Unreachable, "", Instant::now());
+            assert!(!breaker.failed(call, Trouble::Unreachable, Instant::now()));
         }
-        assert!(!breaker.holds(RequestClass::Update));
     }
 
     #[tokio::test(start_paused = true)]
     async fn many_alike_open_for_their_class_alone() {
         let mut breaker = armed();
         for number in 1..=ALIKE {
-            assert!(!breaker.holds(RequestClass::Update), "{number}");
             let mut call = breaker.enter(RequestClass::Update);
-            breaker.failed(&mut call, Trouble::Refused(403), "", Instant::now());
+            let is_alike = breaker.failed(&mut call, Trouble::Refused(403), Instant::now());
+            assert_eq!(is_alike, number == ALIKE, "{number}");
         }
+        let update = Some(RequestClass::Update);
+        breaker.trip(Trouble::Refused(403), update, "", Instant::now());
         assert!(breaker.holds(RequestClass::Update));
         assert!(!breaker.holds(RequestClass::Read));
     }
@@ -576,13 +566,13 @@ mod tests {
         let mut breaker = armed();
         let sent_at = Instant::now();
         tokio::time::advance(second(1)).await;
-        for _ in 1..=ALIKE {
+        for number in 1..=ALIKE {
             let mut call = breaker.enter(RequestClass::Update);
-            breaker.failed(&mut call, Trouble::Refused(403), "", Instant::now());
+            let is_alike = breaker.failed(&mut call, Trouble::Refused(403), Instant::now());
+            assert_eq!(is_alike, number == ALIKE, "{number}");
             breaker.answered(Some(RequestClass::Update), sent_at);
             assert!(!breaker.is_at_fault(&call));
         }
-        assert!(breaker.holds(RequestClass::Update));
     }
 
     #[tokio::test(start_paused = true)]
@@ -644,8 +634,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_ban_is_probed_after_half_a_minute_at_the_earliest() {
         let mut breaker = armed();
-        let mut call = breaker.enter(RequestClass::Read);
-        breaker.failed(&mut call, Trouble::Banned, "1015", Instant::now());
+        let call = breaker.enter(RequestClass::Read);
+        breaker.trip(Trouble::Banned, None, "1015", Instant::now());
         assert!(breaker.holds(RequestClass::Read) && breaker.holds(RequestClass::Update));
         for _ in 0..5 {
             let Gate::Wait(until) = breaker.gate(&call, Instant::now()) else {

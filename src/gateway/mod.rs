@@ -318,12 +318,15 @@ impl Gateway {
                 }
                 Err(error) => error,
             };
-            let trouble = Trouble::of(&error, request);
-            end_probe(probing, trouble.map(|trouble| (trouble, &error)));
             tracing::debug!(request = request.name(), attempt = call.attempts, %error, "attempt failed");
             call.may_be_applied |= error.may_be_applied();
-            match classify(&error, request.is_update()) {
-                Class::Unauthorized if self.may_renew(&mut call, class) => {
+            let retry = classify(&error, request.is_update());
+            let renews = retry == Class::Unauthorized && self.may_renew(&mut call, class);
+            // An API that wants another token answers.
+            let trouble = Trouble::of(&error, request).filter(|_| !renews);
+            end_probe(probing, trouble.map(|trouble| (trouble, &error)));
+            match retry {
+                Class::Unauthorized if renews => {
                     call.refused = Some(bearer.generation);
                     self.token.refused(bearer.generation, sent_at);
                 }
@@ -647,7 +650,7 @@ impl Gateway {
                 && (trouble == Trouble::Banned
                     || (tries.would_give_up(class) && self.breaker.is_armed()))
             {
-                self.trip(trouble, &error.to_string());
+                self.trip(trouble, None, &error.to_string());
                 continue;
             }
             match tries.decide(class) {

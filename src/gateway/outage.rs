@@ -247,15 +247,24 @@ impl Gateway {
         class: RequestClass,
     ) -> bool {
         let (why, failed_at) = (error.to_string(), Instant::now());
-        self.change_breaker(|state| state.failed(call, trouble, &why, failed_at));
+        let is_alike = self.breaker.state().failed(call, trouble, failed_at);
         let asks = match trouble {
             // A second failure may still be chance, and costs nothing but a harmless request.
-            Trouble::Unreachable => gives_up || (call.failures() >= 2 && !call.is_cleared),
-            Trouble::Blocked => !call.is_cleared,
-            Trouble::Refused(_) | Trouble::Banned => false,
+            Trouble::Unreachable => {
+                is_alike || gives_up || (call.failures() >= 2 && !call.is_cleared)
+            }
+            Trouble::Blocked => is_alike || !call.is_cleared,
+            Trouble::Refused(_) => false,
+            Trouble::Banned => {
+                self.trip(trouble, None, &why);
+                false
+            }
         };
         if asks && self.breaker.is_armed() && !self.breaker.holds(class) {
             self.suspect(call, failed_at).await;
+        }
+        if is_alike && !self.breaker.holds(class) {
+            self.trip(trouble, Some(class), &why);
         }
         if gives_up && class == RequestClass::Update && !self.breaker.holds(class) {
             self.wait_for_others(call).await;
@@ -263,18 +272,14 @@ impl Gateway {
         self.breaker.holds(class)
     }
 
-    /// Opens the breaker for all requests.
-    pub(super) fn trip(&self, trouble: Trouble, why: &str) {
-        self.change_breaker(|state| state.trip(trouble, None, why, Instant::now()));
-    }
-
-    /// Makes a change that may open the breaker, and says so if it does.
-    fn change_breaker(&self, change: impl FnOnce(&mut Breaker)) {
+    /// Opens the breaker for the requests of a class, or for all, and says so.
+    pub(super) fn trip(&self, trouble: Trouble, class: Option<RequestClass>, why: &str) {
         let opened = {
             let mut state = self.breaker.state();
-            let was_open = state.outage(Instant::now()).is_some();
-            change(&mut state);
-            state.outage(Instant::now()).filter(|_| !was_open)
+            let now = Instant::now();
+            let was_open = state.outage(now).is_some();
+            state.trip(trouble, class, why, now);
+            state.outage(now).filter(|_| !was_open)
         };
         if let Some(outage) = opened {
             tracing::info!(
@@ -298,7 +303,7 @@ impl Gateway {
             && let Err(error) = self.neutral_probe().await
             && let Some(trouble) = Trouble::of(&error, Request::Whoami)
         {
-            self.trip(trouble, &error.to_string());
+            self.trip(trouble, None, &error.to_string());
             return;
         }
         call.is_cleared = true;

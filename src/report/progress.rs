@@ -138,6 +138,12 @@ impl ProgressDisplay {
             grouped(self.skipped + self.done),
             count(self.total, "row")
         );
+        if let Some((what, lasts)) = status.outage {
+            // Whole seconds, and nothing else: a narrow terminal cuts the end of the line.
+            let seconds = lasts.as_secs_f64().round();
+            let _ = write!(text, "  {what} for {}", span(seconds));
+            return text;
+        }
         if let Some(rate) = self.rows_per_second {
             let _ = write!(text, "  {rate:.0}/s");
             // The speed of the whole session predicts the rest better than that of the last second.
@@ -153,10 +159,6 @@ impl ProgressDisplay {
         }
         if status.retries > 0 {
             let _ = write!(text, "  {} retried", grouped(status.retries));
-        }
-        if let Some((what, lasts)) = status.outage {
-            let _ = write!(text, "  {what} for {}", span(lasts.as_secs_f64()));
-            return text;
         }
         if let Some(paused) = status.paused {
             let _ = write!(
@@ -183,5 +185,25 @@ impl ProgressDisplay {
             bar.finish_and_clear();
         }
         self.output.set_bar(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On a narrow terminal the end of the line is cut, so that what holds the run comes first.
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_shown_beside_the_rows() {
+        let mut progress = ProgressDisplay::new(Output::default(), 3000, false, false);
+        progress.skip(832);
+        progress.rows_per_second = Some(59.0);
+        let status = RateStatus {
+            outage: Some(("API unreachable", Duration::from_millis(12_400))),
+            retries: 3,
+            ..RateStatus::default()
+        };
+        let text = progress.text(&status);
+        assert_eq!(text, "832 of 3,000 rows  API unreachable for 12 s");
     }
 }

@@ -88,12 +88,15 @@ fn outage_is_waited_out_without_losing_a_row() {
         api.wait_until(|stats| probes(stats) >= probes(&before) + 3);
         let sent = total(&api.stats()) - total(&before);
         assert!(sent <= 24, "{sent} requests were sent into the outage");
+        // The API has restarted, and no longer knows the token.
+        api.sandbox.revoke_tokens();
         api.sandbox.set_faults(Faults::default());
-        ended(child, &bench)
+        let ran = ended(child, &bench)
             .exits(0)
             .says("API unreachable")
             .says("All requests wait")
             .says("The API answers again");
+        assert!(!ran.stderr.contains("refuses"), "{}", ran.stderr);
         assert_eq!(names(&bench), ["updated"]);
     }
 }
@@ -110,8 +113,10 @@ fn outage_of_updates_alone_is_waited_out() {
     }));
     let before = api.stats().answered(522);
     api.wait_until(|stats| stats.answered(522) >= before + 10);
+    api.sandbox.revoke_tokens();
     api.sandbox.set_faults(Faults::default());
-    ended(child, &bench).exits(0).says("The API answers again");
+    let ran = ended(child, &bench).exits(0).says("The API answers again");
+    assert!(!ran.stderr.contains("refuses"), "{}", ran.stderr);
     assert_eq!(names(&bench), ["updated"]);
 }
 
