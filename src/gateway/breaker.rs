@@ -15,9 +15,9 @@
 //!
 //! | trouble | evidence | probe |
 //! |---|---|---|
-//! | unreachable, blocked | a harmless request (whoami), sent because of the failure, has trouble too | whoami |
+//! | unreachable, blocked | a harmless request (whoami), sent because of the failure, has trouble too | whoami, and one of those that wait, by turns |
 //! | any, for reads or updates alone | [`ALIKE`] requests of that class in a row, none of which was refused before another succeeded | one of those that wait |
-//! | banned | one answer says so (Cloudflare's error 1015) | whoami |
+//! | banned | one answer says so (Cloudflare's error 1015) | whoami, and one of those that wait, by turns |
 //!
 //! This module is a calculator: it is told what happened and when, and never sends or sleeps.
 
@@ -188,6 +188,7 @@ struct Open {
     probe_at: Instant,
     interval: Duration,
     is_probing: bool,
+    probes: u32,
     /// The requests that wait, in the order in which they may probe.
     queue: VecDeque<u64>,
 }
@@ -220,6 +221,8 @@ pub(crate) struct Outage {
     pub trouble: Trouble,
     /// How long it has lasted.
     pub lasts: Duration,
+    /// How long it is waited for.
+    pub limit: Duration,
     /// The last failure.
     pub why: String,
 }
@@ -338,6 +341,7 @@ impl Breaker {
             probe_at: now + interval,
             interval,
             is_probing: false,
+            probes: 0,
             queue: VecDeque::new(),
         });
     }
@@ -376,8 +380,10 @@ impl Breaker {
         let is_first = open.queue.front() == Some(&call.id);
         if is_first && !open.is_probing && now >= open.probe_at {
             open.is_probing = true;
+            open.probes += 1;
+            // The harmless request may be the only one that has trouble, and so may one that waits.
             return Gate::Probe {
-                is_neutral: open.class.is_none(),
+                is_neutral: open.class.is_none() && open.probes % 2 == 1,
             };
         }
         Gate::Wait(if open.probe_at > now {
@@ -438,6 +444,7 @@ impl Breaker {
         self.open.as_ref().map(|open| Outage {
             trouble: open.trouble,
             lasts: now - open.since,
+            limit: open.trouble.limit(self.limit),
             why: open.why.clone(),
         })
     }
@@ -586,7 +593,8 @@ mod tests {
         let (mut times, mut turns) = (Vec::new(), Vec::new());
         while start.elapsed() < second(100) {
             for (number, call) in calls.iter().enumerate() {
-                if breaker.gate(call, Instant::now()) == (Gate::Probe { is_neutral: true }) {
+                if let Gate::Probe { is_neutral } = breaker.gate(call, Instant::now()) {
+                    assert_eq!(is_neutral, times.len() % 2 == 0);
                     times.push(start.elapsed().as_secs());
                     turns.push(number);
                     let failed = ProbeResult::Trouble(Trouble::Unreachable, "down");
@@ -644,10 +652,8 @@ mod tests {
             let wait = until - Instant::now();
             assert!((second(30)..=second(60)).contains(&wait), "{wait:?}");
             tokio::time::advance(wait).await;
-            assert_eq!(
-                breaker.gate(&call, Instant::now()),
-                Gate::Probe { is_neutral: true }
-            );
+            let gate = breaker.gate(&call, Instant::now());
+            assert!(matches!(gate, Gate::Probe { .. }), "{gate:?}");
             let again = ProbeResult::Trouble(Trouble::Banned, "1015");
             breaker.probed(&call, again, Instant::now());
         }

@@ -66,6 +66,8 @@ pub(crate) struct GatewayOptions {
     pub retries: u32,
     /// How long an outage is waited for before the run stops.
     pub outage_limit: Duration,
+    /// How many requests may be under way at once.
+    pub concurrency: usize,
 }
 
 /// A request that was answered with 2xx.

@@ -312,7 +312,8 @@ impl Gateway {
     /// Waits for other updates that are in flight: if one of them succeeds, the request itself is at fault, and if all of
     /// them fail alike, it is not.
     async fn wait_for_others(&self, call: &CallHealth) {
-        if self.updates_in_flight() <= 1 {
+        // With one request at a time, there are no others. Otherwise the next rows may be about to be sent.
+        if self.options.concurrency <= 1 {
             return;
         }
         let _waiting = UnderWay::new(Some(&self.breaker.waiting_for_others));

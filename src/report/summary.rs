@@ -376,7 +376,7 @@ fn why_stopped(ending: &Ending<'_>) -> Option<String> {
             ending.detail.unwrap_or("see the log")
         ),
         StopReason::Blocked => format!(
-            "Stopped: something in front of the API blocks all requests ({}). Have this machine's address allowed, then continue.",
+            "Stopped: something in front of the API blocks all requests ({}). Continue when it lets them pass.",
             ending.detail.unwrap_or("see the log")
         ),
         StopReason::Refused => format!(

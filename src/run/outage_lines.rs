@@ -12,7 +12,6 @@ pub(super) fn announce(gateway: &Gateway, settings: &Settings, output: &Output) 
         return;
     }
     let (mut outages, output) = (gateway.outages(), output.clone());
-    let limit = span(settings.outage_limit.0.as_secs_f64());
     tokio::spawn(async move {
         let mut since = None;
         while outages.changed().await.is_ok() {
@@ -21,9 +20,10 @@ pub(super) fn announce(gateway: &Gateway, settings: &Settings, output: &Output) 
                 Some(outage) => {
                     since = Some(Instant::now());
                     output.note(Plain(format!(
-                        "{}: {}. All requests wait, for at most {limit}; no tries are used up.",
+                        "{}: {}. All requests wait, for at most {}; no tries are used up.",
                         outage.trouble.name(),
-                        outage.why
+                        outage.why,
+                        span(outage.limit.as_secs_f64())
                     )));
                 }
                 None => {

@@ -28,6 +28,7 @@ pub(super) fn gateway(
     let options = GatewayOptions {
         retries: settings.retries,
         outage_limit: settings.outage_limit.0,
+        concurrency: settings.concurrency,
     };
     let pacer = Pacer::new(&SearchOptions {
         ceiling: match settings.rate {

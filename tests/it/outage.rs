@@ -77,15 +77,19 @@ fn outage_is_waited_out_without_losing_a_row() {
             close_before: 1.0,
             ..Faults::default()
         },
+        Faults {
+            hang: 1.0,
+            ..Faults::default()
+        },
     ];
     for outage in outages {
         let (api, bench) = (Api::with_users(ROWS), Bench::new());
-        let child = started(&api, &bench, &[]);
+        let child = started(&api, &bench, &["--timeout", "1s"]);
         api.sandbox.set_faults(everywhere(outage));
         let before = api.stats();
         // Only probes are sent once everybody waits.
         let probes = |stats: &Stats| stats.requests_to(Endpoint::Whoami);
-        api.wait_until(|stats| probes(stats) >= probes(&before) + 3);
+        api.wait_until(|stats| probes(stats) >= probes(&before) + 2);
         let sent = total(&api.stats()) - total(&before);
         assert!(sent <= 24, "{sent} requests were sent into the outage");
         // The API has restarted, and no longer knows the token.
