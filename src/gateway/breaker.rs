@@ -94,8 +94,11 @@ impl Trouble {
             (500.., _) if is_transient(error.status) => Some(Self::Unreachable),
             (408 | 425 | 429, _) => None,
             (_, Origin::Redirect | Origin::Page) => Some(Self::Blocked),
-            // What the credentials may not read, such as the account types, is not asked for again.
-            (401 | 403, Origin::Api) if request.concerns_members() => {
+            // What the credentials may not read, such as the account types, is not asked for again. An organization may not
+            // let members be read by id; then they are asked for by email.
+            (401 | 403, Origin::Api)
+                if request.concerns_members() && !matches!(request, Request::Member { .. }) =>
+            {
                 Some(Self::Refused(error.status))
             }
             _ => None,
@@ -527,8 +530,13 @@ mod tests {
         ] {
             assert_eq!(Trouble::of(&error, update()), expected, "{error:?}");
         }
-        let types = Request::AccountTypes { page: None };
-        assert_eq!(Trouble::of(&status(403, Origin::Api), types), None);
+        for request in [
+            Request::AccountTypes { page: None },
+            Request::Member { id: "m" },
+            Request::Whoami,
+        ] {
+            assert_eq!(Trouble::of(&status(403, Origin::Api), request), None);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -110,6 +110,12 @@ impl FailureCause {
         matches!(self, Self::Attempt(AttemptError::Status(error)) if error.is_not_found())
     }
 
+    /// Returns whether the API itself says that it does not offer what was asked for, or not to these credentials.
+    pub(crate) fn is_unoffered(&self) -> bool {
+        let is_one = |status| matches!(status, 403 | 404 | 405 | 410 | 501);
+        matches!(self, Self::Attempt(AttemptError::Status(error)) if error.is_from_api() && is_one(error.status))
+    }
+
     /// Returns the HTTP status, if there was one.
     pub(crate) const fn status(&self) -> Option<u16> {
         match self {

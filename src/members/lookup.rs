@@ -236,7 +236,7 @@ impl Lookup {
         }
         match self.by_id(id).await {
             Ok(member) => return Ok(Found::One(member)),
-            Err(failure) if failure.cause.is_not_found() => {}
+            Err(failure) if failure.cause.is_unoffered() => {}
             Err(failure) => return Err(failure),
         }
         // An organization may not offer to read members by id.

@@ -74,9 +74,7 @@ async fn whoami(gateway: &Gateway, host: &str) -> Result<Identity, RunError> {
         FailureCause::Stopped => Ok(Identity::default()),
         // The token was accepted, but some organizations do not offer this endpoint. A page of something in front of the
         // API does not say that.
-        FailureCause::Attempt(AttemptError::Status(error))
-            if matches!(error.status, 403 | 404 | 405 | 410 | 501) && error.is_from_api() =>
-        {
+        cause if cause.is_unoffered() => {
             tracing::info!(why, "the API does not answer whoami");
             Ok(Identity::default())
         }

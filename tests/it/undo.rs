@@ -286,6 +286,23 @@ fn undo_does_not_believe_a_listing_that_lags() {
     assert_eq!(api.state(), before);
 }
 
+/// An organization that does not let members be read by id is asked for them by email.
+#[test]
+fn undo_works_where_members_are_not_read_by_id() {
+    for status in [403, 404, 405] {
+        let before = Api::with_users(5).state();
+        let (api, bench) = changed();
+        api.sandbox.set_faults(Faults {
+            fail_before: 1.0,
+            fail_status: status,
+            only: Some(vec![Endpoint::GetMember]),
+            ..Faults::default()
+        });
+        bench.undo(&[]).exits(0);
+        assert_eq!(api.state(), before, "{status}");
+    }
+}
+
 /// The API shows a blank as `null`, or not at all.
 #[test]
 fn undo_to_a_blank_is_right_where_the_api_shows_null() {
