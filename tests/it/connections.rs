@@ -187,7 +187,12 @@ fn dead_connection_is_replaced() {
         )
         .exits(0);
     assert_eq!(bench.check_files(), [("updated".to_owned(), 60)].into());
-    assert_eq!(relay.connections(), 2);
+    // The dead one, and fresh ones for those that timed out together.
+    assert!(
+        (2..=4).contains(&relay.connections()),
+        "{}",
+        relay.connections()
+    );
 }
 
 /// Without a time limit that is short, pings find out that the connection is dead.
