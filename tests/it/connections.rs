@@ -2,7 +2,6 @@
 //!
 //! The sandbox speaks plain HTTP/1.1. A relay in front of it speaks HTTP/2 over TLS and misbehaves.
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,8 +21,10 @@ use crate::harness::{Api, Bench, Ran, many};
 enum End {
     /// It stays open, and nothing comes over it any more, not even the answers to pings.
     Silence,
-    /// GOAWAY without an error: the requests that were not answered were not processed.
+    /// GOAWAY without an error: what was accepted is answered, and then it closes.
     GoAway,
+    /// It stays, and refuses every third request before it processes it.
+    Refusals,
 }
 
 /// A relay whose first connections end after some requests.
@@ -106,19 +107,20 @@ async fn relay(acceptor: TlsAcceptor, stream: TcpStream, plan: Plan, number: usi
     };
     let client = reqwest::Client::new();
     let mut accepted = 0;
-    while let Some(Ok((request, respond))) = connection.accept().await {
-        if number < plan.ending && accepted >= plan.requests {
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        accepted += 1;
+        if number < plan.ending && accepted > plan.requests {
             match plan.end {
                 // The connection is not polled any more, and stays open.
                 End::Silence => std::future::pending::<()>().await,
-                End::GoAway => {
-                    connection.abrupt_shutdown(h2::Reason::NO_ERROR);
-                    let _ = poll_fn(|context| connection.poll_closed(context)).await;
-                    return;
+                End::GoAway => connection.graceful_shutdown(),
+                End::Refusals if accepted % 3 == 0 => {
+                    respond.send_reset(h2::Reason::REFUSED_STREAM);
+                    continue;
                 }
+                End::Refusals => {}
             }
         }
-        accepted += 1;
         tokio::spawn(forward(
             client.clone(),
             plan.target.clone(),
@@ -218,23 +220,27 @@ fn dead_connection_is_found_by_pings() {
     assert_eq!(bench.check_files(), [("updated".to_owned(), 60)].into());
 }
 
-/// A server says that it has not processed what it did not answer. That costs no try.
+/// A server closes its connections politely, or says of requests that it has not processed them. That costs no try.
 #[test]
-fn goaway_costs_no_try() {
-    let api = Api::with_users(ROWS);
-    let plan = Plan {
-        target: api.sandbox.url(),
-        requests: 10,
-        end: End::GoAway,
-        ending: 4,
-    };
-    let relay = Relay::start(plan, &localhost());
-    let bench = Bench::new();
-    relay
-        .update(&bench, ROWS, "localhost", &["--retries", "0"])
-        .exits(0);
-    assert_eq!(bench.check_files(), [("updated".to_owned(), 60)].into());
-    assert!(relay.connections() >= 4, "{}", relay.connections());
+fn goaway_and_refused_streams_cost_no_try() {
+    for (end, connections) in [(End::GoAway, 4), (End::Refusals, 1)] {
+        let api = Api::with_users(ROWS);
+        let plan = Plan {
+            target: api.sandbox.url(),
+            requests: 10,
+            end,
+            ending: 4,
+        };
+        let relay = Relay::start(plan, &localhost());
+        let bench = Bench::new();
+        relay
+            .update(&bench, ROWS, "localhost", &["--retries", "0"])
+            .exits(0);
+        let counts = bench.check_files();
+        assert_eq!(counts, [("updated".to_owned(), 60)].into(), "{end:?}");
+        let opened = relay.connections();
+        assert!(opened >= connections, "{end:?}: {opened}");
+    }
 }
 
 /// What is wrong with a certificate is said as it is, each with its remedy.
