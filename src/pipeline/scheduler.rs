@@ -17,8 +17,8 @@ use super::worker::Worker;
 use crate::input::KeyId;
 
 /// The number of rows that may wait for another row. Then no row is taken until one has ended, because a file with all
-/// rows of a member together would otherwise be read into memory. No row waits forever, because a row waits only for rows
-/// that were taken before it.
+/// rows of a member together would otherwise be read into memory. No row waits forever: a row waits only for rows that were
+/// taken before it, and rows that wait for each other are released.
 const MOST_WAITING: usize = 1024;
 
 /// A member of whom a row is in progress.
@@ -83,6 +83,19 @@ impl Order {
     }
 }
 
+impl Order {
+    /// Lets all rows go that wait for another member, and returns how many these are.
+    fn release_waiters(&mut self, ready: &mut VecDeque<RowTask>) -> usize {
+        let before = ready.len();
+        for active in self.active.values_mut() {
+            ready.extend(active.waiters.drain(..));
+        }
+        let released = ready.len() - before;
+        self.waiting -= released;
+        released
+    }
+}
+
 /// Runs all rows, at most `concurrency` at once, until the channel is closed.
 pub(crate) async fn run(
     mut tasks: mpsc::Receiver<RowTask>,
@@ -107,7 +120,11 @@ pub(crate) async fn run(
                 Some(task) => ready.extend(order.admit(task)),
                 None => open = false,
             },
-            else => break,
+            // Nothing runs, and no row is taken. Rows that wait for each other, which only rows that contradict another one
+            // can do, go on without waiting.
+            else => if order.release_waiters(&mut ready) == 0 {
+                break;
+            },
         }
     }
 }
@@ -142,6 +159,29 @@ mod tests {
             waits_for: waits_for.and_then(|holder| keys.intern(holder)),
             prior: None,
         }
+    }
+
+    /// Two members whose rows wait for each other.
+    #[test]
+    fn rows_that_wait_for_each_other_are_released() {
+        let mut keys = KeyTable::default();
+        let mut order = Order::default();
+        let mut ready = VecDeque::new();
+        for (number, member, holder) in [(1, "b", None), (2, "a", Some("b")), (3, "b", Some("a"))] {
+            ready.extend(order.admit(task(&mut keys, number, member, holder)));
+        }
+        let first = ready.pop_front().expect("the first row starts");
+        order.ended(first.key, &mut ready);
+        assert!(ready.is_empty() && order.waiting == 2);
+        assert_eq!(order.release_waiters(&mut ready), 2);
+        let mut ended = Vec::new();
+        while let Some(task) = ready.pop_front() {
+            ended.push(task.row.number);
+            order.ended(task.key, &mut ready);
+        }
+        ended.sort_unstable();
+        assert_eq!(ended, [2, 3]);
+        assert_eq!((order.waiting, order.active.len()), (0, 0));
     }
 
     #[test]

@@ -275,6 +275,17 @@ fn rename_chains_succeed_in_any_row_order() {
     check(&chain, length, "each").unwrap();
 }
 
+/// A row that contradicts another one is in no circle of renames, and must not wait for one that waits for it.
+#[test]
+fn contradicting_rows_never_hold_each_other_for_ever() {
+    let csv = "Email,New Email\nuser7@x.org,user6@x.org\nuser6@x.org,user2@x.org\n\
+               user6@x.org,user7@x.org\nuser2@x.org,user11@x.org\n";
+    let (api, bench) = (Api::with_users(6), Bench::new());
+    bench.update(&api, csv, &[]).exits(1);
+    let outcomes = ["not_found", "invalid", "invalid", "updated"];
+    assert_eq!(bench.outcomes(), outcomes);
+}
+
 /// These rows are invalid before anything is sent for them. The other rows are still processed.
 #[test]
 fn cycles_and_contradictions_name_all_their_lines() {
