@@ -138,6 +138,11 @@ pub(super) struct CallHealth {
 }
 
 impl CallHealth {
+    /// Returns the class of the request.
+    pub(super) const fn class(&self) -> RequestClass {
+        self.class
+    }
+
     /// Returns how often the request has met trouble.
     pub(super) const fn failures(&self) -> u32 {
         self.failures
@@ -235,8 +240,6 @@ pub(crate) struct Outage {
 pub(super) struct Breaker {
     limit: Duration,
     open: Option<Open>,
-    /// Whether the API has ever answered. Before that, nothing says that it would come back.
-    is_armed: bool,
     /// When the last request was sent that was answered.
     answer_sent_at: Option<Instant>,
     reads: Streak,
@@ -251,7 +254,6 @@ impl Breaker {
         Self {
             limit,
             open: None,
-            is_armed: false,
             answer_sent_at: None,
             reads: Streak::default(),
             updates: Streak::default(),
@@ -275,7 +277,6 @@ impl Breaker {
     /// Records that the API answered a request that was sent at `sent_at`. `class` is the class whose requests it carries
     /// out, as the answer shows.
     pub(super) fn answered(&mut self, class: Option<RequestClass>, sent_at: Instant) {
-        self.is_armed = true;
         self.answer_sent_at = self.answer_sent_at.max(Some(sent_at));
         if let Some(class) = class {
             self.streak(class).succeeded(sent_at);
@@ -295,9 +296,9 @@ impl Breaker {
             .is_some_and(|sent_at| sent_at > failed_at)
     }
 
-    /// Returns whether the API has ever answered.
+    /// Returns whether the API has ever answered. Before that, nothing says that it would come back.
     pub(super) const fn is_armed(&self) -> bool {
-        self.is_armed
+        self.answer_sent_at.is_some()
     }
 
     /// Records that a request has met trouble. Returns whether so many requests of its class fail alike that the trouble is
@@ -305,7 +306,7 @@ impl Breaker {
     pub(super) fn failed(&mut self, call: &mut CallHealth, trouble: Trouble, now: Instant) -> bool {
         call.failures += 1;
         let first_failed_at = *call.first_failed_at.get_or_insert(now);
-        let is_armed = self.is_armed;
+        let is_armed = self.is_armed();
         let streak = self.streak(call.class);
         is_armed
             && !streak.has_succeeded_since(first_failed_at)

@@ -162,22 +162,18 @@ struct CallState {
 }
 
 /// Counts an update while it is under way.
-struct UnderWay<'a>(Option<&'a AtomicUsize>);
+struct UnderWay<'a>(&'a AtomicUsize);
 
 impl<'a> UnderWay<'a> {
-    fn new(count: Option<&'a AtomicUsize>) -> Self {
-        if let Some(count) = count {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        if let Some(count) = self.0 {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -273,7 +269,7 @@ impl Gateway {
     /// if the run stops while the request waits.
     pub(crate) async fn call(&self, request: Request<'_>) -> Result<Reply, Failure> {
         let class = RequestClass::of(request);
-        let _under_way = UnderWay::new(request.is_update().then_some(&self.updates));
+        let _under_way = (request.is_update()).then(|| UnderWay::new(&self.updates));
         let mut call = CallState {
             tries: Tries::new(self.options.retries),
             attempts: 0,
@@ -287,7 +283,7 @@ impl Gateway {
             let admitted = tokio::select! {
                 biased;
                 () = self.stop.raised() => Err(FailureCause::Stopped),
-                admitted = self.next_attempt(&mut call, class) => admitted,
+                admitted = self.next_attempt(&mut call) => admitted,
             };
             let (bearer, permit, probing) = admitted.map_err(|cause| call.failure(cause))?;
             let sent_at = Instant::now();
@@ -329,7 +325,7 @@ impl Gateway {
             tracing::debug!(request = request.name(), attempt = call.attempts, %error, "attempt failed");
             call.may_be_applied |= error.may_be_applied();
             let retry = classify(&error, request.is_update());
-            let renews = retry == Class::Unauthorized && self.may_renew(&mut call, class);
+            let renews = retry == Class::Unauthorized && self.may_renew(&mut call);
             // An API that wants another token answers.
             let trouble = Trouble::of(&error, request).filter(|_| !renews);
             end_probe(probing, trouble.map(|trouble| (trouble, &error)));
@@ -340,8 +336,7 @@ impl Gateway {
                 }
                 Class::NotProcessed if call.unprocessed < UNPROCESSED => call.unprocessed += 1,
                 retry => {
-                    self.after_failure(&mut call, error, trouble, retry, class)
-                        .await?;
+                    self.after_failure(&mut call, error, trouble, retry).await?;
                 }
             }
         }
@@ -357,12 +352,11 @@ impl Gateway {
         error: AttemptError,
         trouble: Option<Trouble>,
         retry: Class,
-        class: RequestClass,
     ) -> Result<(), Failure> {
         if let Some(trouble) = trouble {
             let gives_up = call.tries.would_give_up(retry);
             let health = &mut call.health;
-            let assessed = self.is_for_everybody(health, trouble, &error, gives_up, class);
+            let assessed = self.is_for_everybody(health, trouble, &error, gives_up);
             let waits = tokio::select! {
                 waits = assessed => waits,
                 () = self.stop.raised() => true,
@@ -385,8 +379,8 @@ impl Gateway {
 
     /// Returns whether a refused token may be replaced for this request. Fresh tokens that are refused as well show that
     /// the token is not to blame.
-    fn may_renew(&self, call: &mut CallState, class: RequestClass) -> bool {
-        let fruitless = self.fruitless_tokens(class);
+    fn may_renew(&self, call: &mut CallState) -> bool {
+        let fruitless = self.fruitless_tokens(call.health.class());
         if call.fresh_tokens >= FRESH_TOKENS || fruitless.load(Ordering::Relaxed) >= FRESH_TOKENS {
             return false;
         }
@@ -402,7 +396,6 @@ impl Gateway {
     async fn next_attempt<'g>(
         &'g self,
         call: &mut CallState,
-        class: RequestClass,
     ) -> Result<(Bearer, Permit<'g>, Option<Probing<'g>>), FailureCause> {
         loop {
             let mut probing = None;
@@ -411,17 +404,15 @@ impl Gateway {
                 // An outage uses up nobody's tries.
                 Admission::Pass { has_waited: true } => {
                     call.tries = Tries::new(self.options.retries);
-                    call.health = self.breaker.enter(class);
+                    call.health = self.breaker.enter(call.health.class());
                 }
                 Admission::Probe { is_neutral: false } => {
                     probing = Some(self.probing(&call.health));
                 }
                 Admission::Probe { is_neutral: true } => {
                     let guard = self.probing(&call.health);
-                    let probed = Box::pin(self.neutral_probe()).await;
-                    let error = probed.as_ref().err();
-                    let trouble =
-                        error.and_then(|error| Some((Trouble::of(error, Request::Whoami)?, error)));
+                    let met = Box::pin(self.neutral_probe()).await;
+                    let trouble = met.as_ref().map(|(trouble, error)| (*trouble, error));
                     end_probe(Some(guard), trouble);
                     call.tries = Tries::new(self.options.retries);
                     continue;
@@ -429,7 +420,7 @@ impl Gateway {
             }
             let (bearer, permit) = self.token_and_permit(call.refused).await?;
             // The breaker may have opened during the wait for the permit.
-            if probing.is_none() && self.breaker.holds(class) {
+            if probing.is_none() && self.breaker.holds(call.health.class()) {
                 permit.give_back();
                 continue;
             }
@@ -450,12 +441,9 @@ impl Gateway {
         let mut tries = Tries::new(self.options.retries);
         loop {
             let Reply { response, attempts } = self.call(request).await?;
-            let error = match parse(&response.body) {
+            let error = match response.parsed(&parse) {
                 Ok(parsed) => return Ok(parsed),
-                Err(error) => AttemptError::Unreadable {
-                    status: response.status,
-                    what: error.to_string(),
-                },
+                Err(error) => error,
             };
             tracing::debug!(request = request.name(), %error, "answer can't be read");
             match tries.decide(Class::Transient) {
@@ -486,11 +474,7 @@ impl Gateway {
             Err(failure) if matches!(failure.cause, FailureCause::Stopped) => {}
             told => return told,
         }
-        let stopped = Failure {
-            cause: FailureCause::Stopped,
-            attempts: 0,
-            may_be_applied: false,
-        };
+        let stopped = failure(FailureCause::Stopped, 0, false);
         let once = async {
             let bearer = self
                 .bearer(None)
@@ -503,12 +487,7 @@ impl Gateway {
                 result.as_ref().map(|response| response.status),
                 false,
             );
-            let parsed = result.and_then(|response| {
-                parse(&response.body).map_err(|error| AttemptError::Unreadable {
-                    status: response.status,
-                    what: error.to_string(),
-                })
-            });
+            let parsed = result.and_then(|response| response.parsed(&parse));
             parsed.map_err(|error| failure(FailureCause::Attempt(error), 1, false))
         };
         timeout(READ_AFTER_STOP, once).await.unwrap_or(Err(stopped))
@@ -543,7 +522,7 @@ impl Gateway {
                 permit.answered();
             }
             // A ban says nothing about the rate at which requests are accepted. The breaker waits for its end.
-            Err(AttemptError::Status(error)) if error.is_ban => permit.banned(),
+            Err(AttemptError::Status(error)) if error.is_ban => drop(permit),
             Err(AttemptError::Status(error)) if error.status == 429 => {
                 permit.refused(error.retry_after);
             }

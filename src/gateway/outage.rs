@@ -188,11 +188,9 @@ impl Gateway {
         self.stop.raise_because(reason, why);
     }
 
-    /// Sends a harmless request, and returns whether the API answers it.
-    pub(super) async fn neutral_probe(&self) -> Result<(), AttemptError> {
-        let Some(bearer) = self.token.get() else {
-            return Ok(());
-        };
+    /// Sends a harmless request, and returns the trouble that it meets, if any.
+    pub(super) async fn neutral_probe(&self) -> Option<(Trouble, AttemptError)> {
+        let bearer = self.token.get()?;
         let request = if self.has_whoami() {
             Request::Whoami
         } else {
@@ -208,10 +206,8 @@ impl Gateway {
         let result = self.attempt(request, &bearer.header).await;
         self.report_result(permit, result.as_ref().map(|r| r.status), false);
         self.note_answer(request, sent_at, &result);
-        match result {
-            Err(error) if Trouble::of(&error, Request::Whoami).is_some() => Err(error),
-            _ => Ok(()),
-        }
+        let error = result.err()?;
+        Some((Trouble::of(&error, Request::Whoami)?, error))
     }
 
     /// Records an answer that shows that the API can be reached, and whether it carries out requests of this kind: it does
@@ -244,8 +240,8 @@ impl Gateway {
         trouble: Trouble,
         error: &AttemptError,
         gives_up: bool,
-        class: RequestClass,
     ) -> bool {
+        let class = call.class();
         let (why, failed_at) = (error.to_string(), Instant::now());
         let is_alike = self.breaker.state().failed(call, trouble, failed_at);
         let asks = match trouble {
@@ -300,8 +296,7 @@ impl Gateway {
             return;
         }
         if !self.breaker.state().has_answered_since(failed_at)
-            && let Err(error) = self.neutral_probe().await
-            && let Some(trouble) = Trouble::of(&error, Request::Whoami)
+            && let Some((trouble, error)) = self.neutral_probe().await
         {
             self.trip(trouble, None, &error.to_string());
             return;
@@ -316,7 +311,7 @@ impl Gateway {
         if self.options.concurrency <= 1 {
             return;
         }
-        let _waiting = UnderWay::new(Some(&self.breaker.waiting_for_others));
+        let _waiting = UnderWay::new(&self.breaker.waiting_for_others);
         self.breaker.changed.notify_waiters();
         let decided = async |or_all_wait: bool| {
             loop {

@@ -59,11 +59,10 @@ fn holds_encoded(text: &str, secrets: &[&str], depth: u32) -> bool {
         || holds(&without_escapes(text))
         || holds(&without_entities(text))
         || base64_runs(text).any(|run| {
-            let decode = |engine: &dyn Fn(&str) -> Option<Vec<u8>>| {
-                engine(run).is_some_and(|bytes| holds(&String::from_utf8_lossy(&bytes)))
-            };
-            decode(&|run| STANDARD_NO_PAD.decode(run).ok())
-                || decode(&|run| URL_SAFE_NO_PAD.decode(run).ok())
+            [STANDARD_NO_PAD, URL_SAFE_NO_PAD].iter().any(|engine| {
+                let decoded = engine.decode(run);
+                decoded.is_ok_and(|bytes| holds(&String::from_utf8_lossy(&bytes)))
+            })
         })
 }
 

@@ -196,7 +196,10 @@ impl PlanReader {
         if !self.seal.check(self.buffer.as_bytes()) {
             return Err(self.wrong(line, EDITED.to_owned()));
         }
-        if let Ok(PlanEnd { end }) = serde_json::from_str(&self.buffer) {
+        // No row begins so, so that rows are parsed once.
+        if self.buffer.starts_with("{\"end\":")
+            && let Ok(PlanEnd { end }) = serde_json::from_str(&self.buffer)
+        {
             self.is_ended = true;
             let rows = u64::from(self.number);
             return if end == rows && self.read_line()? == 0 {

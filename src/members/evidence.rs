@@ -4,10 +4,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-use crate::sigma::MemberPage;
-
-/// The API's default page size, of which every other one is a multiple. A last page that is full may have been cut.
-const PAGE: usize = 50;
+use crate::sigma::{MemberPage, may_be_cut};
 
 /// What the pages of a listing show about its completeness.
 #[derive(Debug)]
@@ -109,8 +106,7 @@ impl ListingEvidence {
             return Some("the user of the credentials is not on it".to_owned());
         }
         let is_counted = matches!(self.totals, Totals::Same(_) | Totals::OfPages(_));
-        let is_full = self.last_entries.is_multiple_of(PAGE);
-        (is_full && !is_counted && self.has_more.is_none())
+        may_be_cut(self.last_entries, is_counted || self.has_more.is_some())
             .then(|| "its last page is full".to_owned())
     }
 }

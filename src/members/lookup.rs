@@ -19,7 +19,7 @@ use crate::input::preflight::owner_key;
 use crate::input::{KeyId, Preflight, Row, RowRequest};
 use crate::model::{Field, Found, Member, fold, is_plain_id};
 use crate::sigma::{
-    AttemptError, Cursor, ListingVersion, MemberFilter, MemberPage, Request, parse_member,
+    AttemptError, Cursor, Cursors, ListingVersion, MemberFilter, MemberPage, Request, parse_member,
 };
 
 /// Members per page, the largest first. If the API refuses a size, the next one is tried, and at last the API's own.
@@ -620,27 +620,6 @@ impl Lookup {
             }
         }
         kept
-    }
-}
-
-/// The position of a listing, and its cursors so far: a listing whose cursors repeat would never end.
-#[derive(Debug, Default)]
-struct Cursors {
-    current: Option<Cursor>,
-    seen: HashSet<String>,
-}
-
-impl Cursors {
-    /// Returns the cursor of the next page; `None` for the first.
-    const fn current(&self) -> Option<&Cursor> {
-        self.current.as_ref()
-    }
-
-    /// Advances to the page with this cursor. Returns `false` if the cursor was seen before.
-    fn advance(&mut self, next: Cursor) -> bool {
-        let is_new = self.seen.insert(next.value.clone());
-        self.current = Some(next);
-        is_new
     }
 }
 

@@ -334,13 +334,6 @@ impl Permit<'_> {
         self.pacer.end(Search::unsent);
     }
 
-    /// Reports that the edge has banned this client. That says nothing about the rate that the API accepts, and the
-    /// requests in flight all tell the same.
-    pub(crate) fn banned(mut self) {
-        self.is_told = true;
-        self.pacer.end(Search::lost);
-    }
-
     /// Reports a 429, with the time to wait if the API named one.
     pub(crate) fn refused(mut self, retry_after: Option<Duration>) {
         self.is_told = true;
@@ -470,7 +463,7 @@ mod tests {
             };
             let before = send(2000).await;
             for share in [AFTER_BAN_RANGE, ANOTHER_BAN_RANGE] {
-                pacer.acquire().await.banned();
+                drop(pacer.acquire().await);
                 pacer.suspend();
                 tokio::time::sleep(Duration::from_secs(60)).await;
                 pacer.go_on(true);

@@ -16,7 +16,7 @@ const DRAWS_PER_SECOND: u8 = 10;
 const SMOOTHING: f64 = 5.0;
 
 /// The state of the requests, which is shown beside the rows.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RateStatus {
     /// What holds all requests, and how long it has lasted.
     pub outage: Option<(&'static str, Duration)>,

@@ -367,21 +367,19 @@ fn is_nobody_found(totals: &Totals) -> bool {
 }
 
 fn why_stopped(ending: &Ending<'_>) -> Option<String> {
+    let detail = ending.detail.unwrap_or("see the log");
     let why = match ending.stop? {
         StopReason::FailureLimit => "Stopped: too many failures.".to_owned(),
         StopReason::Deadline => "Stopped: the deadline is reached.".to_owned(),
         StopReason::SignIn => "Stopped: the API no longer accepts the credentials.".to_owned(),
         StopReason::Outage => format!(
-            "Stopped: the API could not be reached for too long ({}). Continue when it is back.",
-            ending.detail.unwrap_or("see the log")
+            "Stopped: the API could not be reached for too long ({detail}). Continue when it is back."
         ),
         StopReason::Blocked => format!(
-            "Stopped: something in front of the API blocks all requests ({}). Continue when it lets them pass.",
-            ending.detail.unwrap_or("see the log")
+            "Stopped: something in front of the API blocks all requests ({detail}). Continue when it lets them pass."
         ),
         StopReason::Refused => format!(
-            "Stopped: the API refuses every update or look-up ({}). Check that the credentials belong to an administrator, then continue.",
-            ending.detail.unwrap_or("see the log")
+            "Stopped: the API refuses every update or look-up ({detail}). Check that the credentials belong to an administrator, then continue."
         ),
         StopReason::Recording => format!(
             "Stopped: results can't be recorded ({}).",

@@ -1,6 +1,6 @@
 //! What must be known before the first change: the account types, the members, and whether a person agrees.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,14 +18,10 @@ use crate::output::{Lines, Plain, count, is_interactive};
 use crate::pipeline::limits::Threshold;
 use crate::report::summary::preview_counts;
 use crate::settings::Settings;
-use crate::sigma::{Cursor, Request, TypesPage};
+use crate::sigma::{Cursors, Request, TypesPage, may_be_cut};
 use crate::stop::Stop;
 use crate::store::history::open_rows;
 use crate::store::journal::InputKind;
-
-/// The default page size of the account types, of which every other one is a multiple. A page that is full may have been
-/// cut.
-const TYPES_PAGE: usize = 50;
 
 /// What the preparation needs.
 pub(super) struct Preparation<'a> {
@@ -115,32 +111,27 @@ impl Preparation<'_> {
 
     async fn list_account_types(&self) -> Result<Vec<String>, String> {
         let mut names = Vec::new();
-        let mut cursor: Option<Cursor> = None;
-        // A listing whose cursors repeat would never end.
-        let mut seen = HashSet::new();
+        let mut cursors = Cursors::default();
         loop {
             let request = Request::AccountTypes {
-                page: cursor.as_ref(),
+                page: cursors.current(),
             };
-            let reply = self.gateway.call(request).await;
-            let reply = reply.map_err(|failure| failure.cause.to_string())?;
-            let page = TypesPage::parse(&reply.response.body).map_err(|error| error.to_string())?;
+            let page = self.gateway.read(request, TypesPage::parse).await;
+            let page = page.map_err(|failure| failure.cause.to_string())?;
             let last = page.names.len();
             names.extend(page.names);
             let Some(next) = page.next else {
                 let is_counted = page.total.is_some() || page.has_more.is_some();
                 let is_short = page.total.is_some_and(|total| total > names.len() as u64);
-                let is_cut = !is_counted && last.is_multiple_of(TYPES_PAGE);
-                return if is_short || is_cut || page.has_more == Some(true) {
+                return if is_short || may_be_cut(last, is_counted) || page.has_more == Some(true) {
                     Err("the list of account types may be incomplete".to_owned())
                 } else {
                     Ok(names)
                 };
             };
-            if last == 0 || !seen.insert(next.value.clone()) {
+            if last == 0 || !cursors.advance(next) {
                 return Err("the list of account types does not end".to_owned());
             }
-            cursor = Some(next);
         }
     }
 

@@ -13,7 +13,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::error::{AttemptError, CertificateProblem};
 use super::hosts::is_loopback;
-use super::wire::{self, AnswerHeaders, Cursor, Token, UnreadableBody, UpdateBody};
+use super::listing::Cursor;
+use super::wire::{self, AnswerHeaders, Token, UnreadableBody, UpdateBody};
 use crate::model::{Change, Member};
 
 /// The maximum body size of a 2xx answer. A page of 1,000 members is half a megabyte.
@@ -166,6 +167,20 @@ pub(crate) struct ApiResponse {
 }
 
 impl ApiResponse {
+    /// Parses the body.
+    ///
+    /// # Errors
+    /// Returns an error if the body is not what `parse` reads.
+    pub(crate) fn parsed<T>(
+        &self,
+        parse: impl FnOnce(&[u8]) -> Result<T, UnreadableBody>,
+    ) -> Result<T, AttemptError> {
+        parse(&self.body).map_err(|error| AttemptError::Unreadable {
+            status: self.status,
+            what: error.to_string(),
+        })
+    }
+
     /// Parses the body as a member.
     ///
     /// # Errors
@@ -245,10 +260,7 @@ impl Client {
             ("client_secret", secret.expose_secret()),
         ];
         let answer = self.send(self.http().post(url).form(&form).send()).await?;
-        let token = Token::parse(&answer.body).map_err(|error| AttemptError::Unreadable {
-            status: answer.status,
-            what: error.to_string(),
-        })?;
+        let token = answer.parsed(Token::parse)?;
         if token.access_token.expose_secret().trim().is_empty() {
             return Err(AttemptError::EmptyToken(answer.status));
         }

@@ -6,13 +6,14 @@
 pub(crate) mod client;
 pub(crate) mod error;
 pub(crate) mod hosts;
+mod listing;
 mod wire;
 
 pub(crate) use client::{
     ApiResponse, Client, ClientOptions, ListingVersion, MemberFilter, Request,
 };
 pub(crate) use error::{AttemptError, Origin, is_transient};
+pub(crate) use listing::{Cursor, Cursors, may_be_cut};
 pub(crate) use wire::{
-    Cursor, Identity, MemberPage, Token, TypesPage, UnreadableBody, organization_of_members,
-    parse_member,
+    Identity, MemberPage, Token, TypesPage, UnreadableBody, organization_of_members, parse_member,
 };

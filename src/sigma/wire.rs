@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::error::{ApiError, Origin};
+use super::listing::{Cursor, plain_name};
 use crate::model::{Change, Field, FieldKind, Member, Value, Values, is_plain_id};
 
 /// The body of a 2xx answer has an unexpected form.
@@ -36,7 +37,7 @@ impl UnreadableBody {
 /// A string, borrowed from the body if it has no escapes. Numeric ids and cursors are accepted as their
 /// digits.
 #[derive(Debug, Default)]
-struct Text<'a>(Cow<'a, str>);
+pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -151,47 +152,6 @@ impl Visitor<'_> for FlagVisitor {
         let folded = text.to_ascii_lowercase();
         (folded.parse().map(Some)).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
     }
-}
-
-/// The position of the next page of a listing.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Cursor {
-    /// The query parameter that goes with the name under which the API returned it. `page` takes it in any case.
-    pub parameter: &'static str,
-    /// The opaque value.
-    pub value: String,
-}
-
-impl Cursor {
-    /// Returns the query parameter for the cursor that stands under `name` in a page, if that is a name of cursors. The
-    /// API's is `nextPage`; the others were seen on some of its endpoints and on gateways.
-    fn parameter(name: &str) -> Option<&'static str> {
-        Some(match plain_name(name).as_str() {
-            "nextpage" | "next" => "page",
-            "nextpagetoken" | "nexttoken" => "pageToken",
-            "nextcursor" | "cursor" => "cursor",
-            _ => return None,
-        })
-    }
-
-    /// Reads a cursor, which may be a string, a number, or the address of the next page. On the last page it is absent, null
-    /// or empty.
-    fn read(parameter: &'static str, value: &RawValue) -> Option<Self> {
-        let Text(value) = serde_json::from_str::<Option<Text<'_>>>(value.get()).ok()??;
-        let is_cursor = |(name, _): &(Cow<'_, str>, Cow<'_, str>)| {
-            matches!(&*plain_name(name), "page" | "pagetoken" | "cursor")
-        };
-        let value = match reqwest::Url::parse(&value) {
-            Ok(url) if url.has_host() => url.query_pairs().find(is_cursor)?.1.into_owned(),
-            _ => value.into_owned(),
-        };
-        Some(Self { parameter, value }).filter(|cursor| !cursor.value.is_empty())
-    }
-}
-
-/// Returns a name in lower case without underscores, so that it does not depend on how it is written.
-fn plain_name(name: &str) -> String {
-    name.replace('_', "").to_ascii_lowercase()
 }
 
 /// One page of a listing, or the bare array that older organizations return.
