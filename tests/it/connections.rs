@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rcgen::{CertificateParams, KeyPair};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use crate::harness::{Api, Bench, Ran, many};
+use crate::harness::{Api, Bench, Ran, listening, many};
 
 /// How a connection of the relay ends.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +46,18 @@ struct Plan {
 }
 
 impl Relay {
+    /// Starts a relay whose first `ending` connections end after this many requests.
+    fn in_front_of(api: &Api, requests: usize, end: End, ending: usize) -> Self {
+        let target = api.sandbox.url();
+        let plan = Plan {
+            target,
+            requests,
+            end,
+            ending,
+        };
+        Self::start(plan, &localhost())
+    }
+
     fn start(plan: Plan, params: &CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
@@ -58,14 +70,7 @@ impl Relay {
             .unwrap();
         config.alpn_protocols = vec![b"h2".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        let listener = runtime
-            .block_on(TcpListener::bind(("127.0.0.1", 0)))
-            .unwrap();
+        let (runtime, listener) = listening();
         let addr = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&connections);
@@ -172,13 +177,7 @@ const ROWS: usize = 60;
 #[test]
 fn dead_connection_is_replaced() {
     let api = Api::with_users(ROWS);
-    let plan = Plan {
-        target: api.sandbox.url(),
-        requests: 20,
-        end: End::Silence,
-        ending: 1,
-    };
-    let relay = Relay::start(plan, &localhost());
+    let relay = Relay::in_front_of(&api, 20, End::Silence, 1);
     let bench = Bench::new();
     relay
         .update(
@@ -201,13 +200,7 @@ fn dead_connection_is_replaced() {
 #[test]
 fn dead_connection_is_found_by_pings() {
     let api = Api::with_users(ROWS);
-    let plan = Plan {
-        target: api.sandbox.url(),
-        requests: 20,
-        end: End::Silence,
-        ending: 1,
-    };
-    let relay = Relay::start(plan, &localhost());
+    let relay = Relay::in_front_of(&api, 20, End::Silence, 1);
     let bench = Bench::new();
     let began = std::time::Instant::now();
     relay
@@ -225,13 +218,7 @@ fn dead_connection_is_found_by_pings() {
 fn goaway_and_refused_streams_cost_no_try() {
     for (end, connections) in [(End::GoAway, 4), (End::Refusals, 1)] {
         let api = Api::with_users(ROWS);
-        let plan = Plan {
-            target: api.sandbox.url(),
-            requests: 10,
-            end,
-            ending: 4,
-        };
-        let relay = Relay::start(plan, &localhost());
+        let relay = Relay::in_front_of(&api, 10, end, 4);
         let bench = Bench::new();
         relay
             .update(&bench, ROWS, "localhost", &["--retries", "0"])

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sigma_bulk::sandbox::{Endpoint, Faults};
 
-use crate::harness::{Api, Bench, Ran};
+use crate::harness::{Api, Bench, Ran, listening};
 
 const CSV: &str = "Email,First Name\nuser1@x.org,A\n";
 
@@ -226,14 +226,7 @@ impl Scripted {
     }
 
     fn serve(router: axum::Router) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        let listener = runtime
-            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
-            .unwrap();
+        let (runtime, listener) = listening();
         let url = format!("http://{}", listener.local_addr().unwrap());
         runtime.spawn(async move { axum::serve(listener, router).await });
         Self {

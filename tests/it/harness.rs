@@ -20,11 +20,7 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn start(config: Config) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = background_runtime();
         let sandbox = runtime
             .block_on(Sandbox::start(([127, 0, 0, 1], 0).into(), config))
             .unwrap();
@@ -85,6 +81,23 @@ impl Drop for Api {
             runtime.shutdown_background();
         }
     }
+}
+
+/// Returns a runtime with a thread of its own, and a listener on a free port, for a test's own server.
+pub(crate) fn listening() -> (tokio::runtime::Runtime, tokio::net::TcpListener) {
+    let runtime = background_runtime();
+    let listener = runtime
+        .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+        .unwrap();
+    (runtime, listener)
+}
+
+fn background_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 /// Waits until `holds` is true. Panics after a minute, so that a test cannot hang.

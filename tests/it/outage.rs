@@ -32,21 +32,8 @@ fn started(api: &Api, bench: &Bench, more: &[&str]) -> Child {
     });
     bench.write("input.csv", many(ROWS));
     let url = api.sandbox.url();
-    let words = [
-        "update",
-        "input.csv",
-        "--base-url",
-        &url,
-        "--rate",
-        "0",
-        "--run-dir",
-        "run",
-        "--retries",
-        "0",
-        "--concurrency",
-        "8",
-    ];
-    let child = bench.start(&[&words, more].concat());
+    let flags = ["--retries", "0", "--concurrency", "8"];
+    let child = bench.start(&bench.update_words(&url, &[&flags, more].concat()));
     api.wait_until(|stats| stats.applied >= 20);
     child
 }
