@@ -55,6 +55,7 @@
 //! - **Verdict**: what the answer to an update means: an outcome, or that the member must be read again.
 
 mod cli;
+mod clock;
 mod decide;
 mod event;
 mod exit_code;

@@ -6,10 +6,16 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use console::Term;
 use indicatif::ProgressBar;
+
+use crate::clock::time_of_day;
+
+/// The width that is assumed where the terminal does not say it.
+const DEFAULT_WIDTH: usize = 80;
 
 /// Text from outside, made safe for a terminal: control characters are shown as escapes.
 #[derive(Clone, Copy, Debug)]
@@ -72,11 +78,41 @@ fn is_unsafe(c: char) -> bool {
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
+/// When colours are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ColorMode {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl ColorMode {
+    fn applies(self, is_terminal: bool) -> bool {
+        // no-color.org
+        let variable = |name| std::env::var_os(name).unwrap_or_default();
+        match self {
+            Self::Auto => {
+                is_terminal && variable("NO_COLOR").is_empty() && variable("TERM") != "dumb"
+            }
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
 /// The shared writer for stdout and stderr. While a progress bar is shown, lines are printed above it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Output {
     bar: Arc<Mutex<Option<ProgressBar>>>,
     closed: Arc<AtomicBool>,
+    color: Arc<OnceLock<ColorMode>>,
+    /// The width of the terminal when the bar was drawn last.
+    width: Arc<AtomicUsize>,
 }
 
 impl Output {
@@ -85,9 +121,69 @@ impl Output {
         *self.bar.lock().unwrap_or_else(PoisonError::into_inner) = bar;
     }
 
-    /// Writes lines to stderr, above the bar.
+    /// Sets when colours are used. It is set once, when the settings are known.
+    pub(crate) fn set_color(&self, mode: ColorMode) {
+        let _ = self.color.set(mode);
+    }
+
+    fn color(&self) -> ColorMode {
+        self.color.get().copied().unwrap_or_default()
+    }
+
+    /// Returns the style of text on stdout.
+    pub(crate) fn stdout_style(&self) -> Style {
+        Style::new(self.color().applies(io::stdout().is_terminal()))
+    }
+
+    /// Returns the style of text on stderr.
+    pub(crate) fn stderr_style(&self) -> Style {
+        Style::new(self.stderr_has_color())
+    }
+
+    /// Returns whether text on stderr may use colours.
+    pub(crate) fn stderr_has_color(&self) -> bool {
+        self.color().applies(has_terminal())
+    }
+
+    /// Writes lines to stderr, above the bar. A terminal gets them wrapped at words.
     pub(crate) fn note(&self, text: impl fmt::Display) {
+        let text = wrapped(&text.to_string(), width_of(&Term::stderr()));
         let _ = self.write(&mut io::stderr().lock(), format_args!("{text}\n"));
+    }
+
+    /// Writes a line about what happens to stderr. Without a terminal, it begins with the time.
+    pub(crate) fn event(&self, text: impl fmt::Display) {
+        if has_terminal() {
+            self.note(text);
+        } else {
+            self.note(format_args!("{} {text}", time_of_day()));
+        }
+    }
+
+    /// Returns the width of the terminal of the bar. If it has become narrower since it was asked last, the bar, which the
+    /// terminal has wrapped, is removed.
+    pub(crate) fn fit_bar(&self) -> usize {
+        let width = width_of(&Term::stderr()).unwrap_or(DEFAULT_WIDTH);
+        let before = self.width.swap(width, Ordering::Relaxed);
+        if width < before {
+            let rows = before.div_ceil(width.max(1));
+            let bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(bar) = &*bar {
+                bar.suspend(|| {
+                    let _ = Term::stderr().clear_last_lines(rows.saturating_sub(1));
+                });
+            }
+        }
+        width
+    }
+
+    /// Removes the bar, because the process is about to end.
+    pub(crate) fn clear_bar(&self) {
+        let mut bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bar) = bar.take() {
+            bar.disable_steady_tick();
+            bar.finish_and_clear();
+        }
     }
 
     /// Writes text to stdout unchanged.
@@ -101,11 +197,20 @@ impl Output {
         }
     }
 
+    /// Writes text for people to stdout. A terminal gets it wrapped at words.
+    ///
+    /// # Errors
+    /// As [`Output::print`].
+    pub(crate) fn print_lines(&self, text: &str) -> io::Result<()> {
+        self.print(wrapped(text, width_of(&Term::stdout())))
+    }
+
     /// Writes a question to stderr and reads the answer.
     ///
     /// # Errors
     /// Returns an error if the terminal can't be read.
     pub(crate) fn ask(&self, question: impl fmt::Display) -> io::Result<String> {
+        let question = wrapped(&question.to_string(), width_of(&Term::stderr()));
         self.write(&mut io::stderr().lock(), format_args!("{question} "))?;
         let mut answer = String::new();
         io::stdin().read_line(&mut answer)?;
@@ -132,9 +237,14 @@ impl Output {
     }
 }
 
+/// Returns standard output as a file, for an export. A reader that goes away is an error there.
+pub(crate) fn stdout_file() -> io::BufWriter<io::Stdout> {
+    io::BufWriter::new(io::stdout())
+}
+
 /// Returns whether the reader has gone away: the pipe is closed, or the terminal is (EIO, which has no
 /// `ErrorKind`).
-fn is_gone(error: &io::Error) -> bool {
+pub(crate) fn is_gone(error: &io::Error) -> bool {
     const EIO: i32 = 5;
     error.kind() == io::ErrorKind::BrokenPipe || (cfg!(unix) && error.raw_os_error() == Some(EIO))
 }
@@ -167,7 +277,9 @@ pub(crate) fn shell_quoted(word: &str) -> String {
 pub(crate) struct Style {
     pub red: &'static str,
     pub green: &'static str,
+    pub yellow: &'static str,
     pub bold: &'static str,
+    pub dim: &'static str,
     pub off: &'static str,
 }
 
@@ -178,14 +290,18 @@ impl Style {
             Self {
                 red: "\u{1b}[31m",
                 green: "\u{1b}[32m",
+                yellow: "\u{1b}[33m",
                 bold: "\u{1b}[1m",
+                dim: "\u{1b}[2m",
                 off: "\u{1b}[0m",
             }
         } else {
             Self {
                 red: "",
                 green: "",
+                yellow: "",
                 bold: "",
+                dim: "",
                 off: "",
             }
         }
@@ -202,20 +318,35 @@ pub(crate) fn has_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Returns whether output to stdout may use colours.
-pub(crate) fn stdout_has_colour() -> bool {
-    io::stdout().is_terminal() && colours_are_wanted()
+/// Returns the width of a terminal in columns; `None` without one.
+fn width_of(term: &Term) -> Option<usize> {
+    // The size of another terminal of the process would be no measure for a file.
+    let size = (term.is_term()).then(|| term.size_checked()).flatten();
+    size.map(|(_, columns)| usize::from(columns))
 }
 
-/// Returns whether output to stderr may use colours.
-pub(crate) fn stderr_has_colour() -> bool {
-    has_terminal() && colours_are_wanted()
-}
-
-/// Returns whether `NO_COLOR` (no-color.org) is unset and the terminal is not `dumb`.
-fn colours_are_wanted() -> bool {
-    let variable = |name| std::env::var_os(name).unwrap_or_default();
-    variable("NO_COLOR").is_empty() && variable("TERM") != "dumb"
+/// Returns text whose lines are wrapped at words, with a hanging indent, to `width` columns. A line with a command stays
+/// whole, so that it can be copied.
+fn wrapped(text: &str, width: Option<usize>) -> String {
+    const HANGING: usize = 4;
+    let Some(width) = width.filter(|width| *width > HANGING * 4) else {
+        return text.to_owned();
+    };
+    let line = |line: &str| {
+        let is_command = line.trim_start().starts_with("sigma-bulk ");
+        if is_command || textwrap::core::display_width(line) <= width {
+            return line.to_owned();
+        }
+        let own = line.len() - line.trim_start().len();
+        let (first, rest) = (" ".repeat(own), " ".repeat(own + HANGING));
+        let options = textwrap::Options::new(width)
+            .initial_indent(&first)
+            .subsequent_indent(&rest)
+            .word_separator(textwrap::WordSeparator::AsciiSpace)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation);
+        textwrap::fill(line.trim_start(), options)
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Returns a value for a message, shortened if it is long.
@@ -293,6 +424,17 @@ mod tests {
             Plain("a\u{1b}[31mb\r\u{202e}ü").to_string(),
             "a\\u{1b}[31mb\\u{d}\\u{202e}ü"
         );
+    }
+
+    #[test]
+    fn lines_wrap_at_words_and_commands_stay_whole() {
+        let text = "  one two three four five six\n    sigma-bulk update members.csv --cloud aws";
+        assert_eq!(
+            wrapped(text, Some(20)),
+            "  one two three four\n      five six\n    sigma-bulk update members.csv --cloud aws"
+        );
+        assert_eq!(wrapped(text, None), text);
+        assert_eq!(wrapped(text, Some(0)), text);
     }
 
     #[test]

@@ -44,6 +44,22 @@ impl StopReason {
         }
     }
 
+    /// Returns what has happened, as a part of a sentence.
+    pub(crate) const fn describe(self) -> &'static str {
+        match self {
+            Self::FailureLimit => "too many failures",
+            Self::Deadline => "the deadline is reached",
+            Self::SignIn => "the API no longer accepts the credentials",
+            Self::Outage => "the API could not be reached for too long",
+            Self::Blocked => "something in front of the API blocks all requests",
+            Self::Refused => "the API refuses every update or look-up",
+            Self::Recording => "results can't be recorded",
+            Self::Hangup => "the terminal is gone",
+            Self::Interrupt => "Ctrl-C",
+            Self::Terminate => "SIGTERM",
+        }
+    }
+
     /// Returns the exit code of the process.
     pub(crate) const fn exit_code(self) -> u8 {
         match self {

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Decision;
+use super::{ChangeKinds, Decision};
 use crate::model::{Found, Member, Outcome};
 
 /// What would become of the rows of a run, counted.
@@ -19,6 +19,8 @@ pub(crate) struct Counts {
     pub empty: u64,
     /// Rows that can't be sent: invalid ones, conflicts, and rows whose member is not found.
     pub not_possible: u64,
+    /// The changes by kind.
+    pub kinds: ChangeKinds,
     changed: HashSet<Box<str>>,
     /// Members that several rows name, as the rows so far would leave them.
     latest: HashMap<Box<str>, Member>,
@@ -51,6 +53,7 @@ impl Counts {
             Decision::Skip(outcome) => self.add_outcome(outcome.outcome),
             Decision::Send { member, changes } => {
                 self.to_change += 1;
+                self.kinds.add(&changes);
                 if !is_repeated {
                     self.members_to_change += 1;
                     return;

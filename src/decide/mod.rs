@@ -5,10 +5,12 @@
 //! `--strict` and `--max-changes` all ask the same functions, so that they can't disagree.
 
 mod counts;
+mod kinds;
 pub(crate) mod row;
 pub(crate) mod rules;
 pub(crate) mod verdict;
 
 pub(crate) use counts::Counts;
+pub(crate) use kinds::{ChangeKinds, Kind, Severity};
 pub(crate) use row::{Decision, Others, Owner, before_lookup, confirm_prior, merge_prior, row};
 pub(crate) use rules::Rules;

@@ -28,10 +28,6 @@ use crate::model::{
 
 /// What to do with a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lives for a moment on the stack"
-)]
 pub enum Decision {
     /// Send nothing: the row ends with this outcome.
     Skip(RowOutcome),

@@ -302,6 +302,9 @@ impl Gateway {
                     }
                 }
             };
+            if result.is_ok() {
+                self.stats.answered_after(sent_at.elapsed());
+            }
             self.report_result(
                 permit,
                 result.as_ref().map(|response| response.status),

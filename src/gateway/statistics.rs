@@ -1,6 +1,8 @@
 //! Counts of the requests sent, for the progress display and the summary.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// Counts of the requests sent.
 #[derive(Debug)]
@@ -8,7 +10,12 @@ pub(crate) struct RequestStats {
     requests: AtomicU64,
     retries: AtomicU64,
     by_status: Box<[AtomicU64]>,
+    /// How long answers took since this was taken last, in milliseconds.
+    latencies: Mutex<Vec<f32>>,
 }
+
+/// The number of answers of which the time is kept, between two times that it is taken.
+const MOST_LATENCIES: usize = 10_000;
 
 impl Default for RequestStats {
     fn default() -> Self {
@@ -16,6 +23,7 @@ impl Default for RequestStats {
             requests: AtomicU64::new(0),
             retries: AtomicU64::new(0),
             by_status: (0..1000).map(|_| AtomicU64::new(0)).collect(),
+            latencies: Mutex::default(),
         }
     }
 }
@@ -38,6 +46,27 @@ impl RequestStats {
             .map(|(status, count)| (status, count.load(Ordering::Relaxed)))
             .filter(|(_, count)| *count > 0)
             .collect()
+    }
+
+    /// Returns how long answers took since this was called last, in milliseconds, in no particular order.
+    pub(crate) fn take_latencies(&self) -> Vec<f32> {
+        std::mem::take(
+            &mut *self
+                .latencies
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    /// Adds how long an answer took.
+    pub(super) fn answered_after(&self, latency: Duration) {
+        let mut latencies = self
+            .latencies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if latencies.len() < MOST_LATENCIES {
+            latencies.push(latency.as_secs_f32() * 1000.0);
+        }
     }
 
     pub(super) fn count(&self, status: Option<u16>, again: bool) {

@@ -38,10 +38,12 @@ macro_rules! topics {
 }
 
 topics! {
+    FirstRun, "first-run.md", "the first five minutes: from the binary to a change of one member";
     Csv, "csv.md", "the CSV in full: columns, values, and how rows relate to each other";
     Pace, "pace.md", "how the tool finds the API's rate limit and stays below it";
     Safety, "safety.md", "limits, canaries, protected members, plans, and undo";
     Files, "files.md", "the files of a run";
+    ExitCodes, "exit-codes.md", "the exit codes of the commands";
     Scheduling, "scheduling.md", "runs from cron, systemd and scripts";
     Sandbox, "sandbox.md", "the simulated API, to rehearse against";
     Internals, "internals.md", "how it works inside";
@@ -53,9 +55,17 @@ pub(crate) fn index() -> String {
     for topic in Topic::ALL {
         let name = topic.to_possible_value();
         let name = name.as_ref().map_or("", |value| value.get_name());
-        let _ = writeln!(text, "  {name:12}{}", topic.title());
+        let _ = writeln!(text, "  {name:12} {}", topic.title());
     }
     text
+}
+
+/// Returns the names of the topics.
+pub(crate) fn names() -> impl Iterator<Item = String> {
+    Topic::ALL
+        .iter()
+        .filter_map(ValueEnum::to_possible_value)
+        .map(|value| value.get_name().to_owned())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use csv::ByteRecord;
 
 use super::damage::fatal_character;
-use super::escape::unescaped;
+use super::escape::{escaped, unescaped};
 use super::header::{Column, Layout};
 use super::quotes::Quotes;
 use super::table::not_utf8;
@@ -177,6 +177,13 @@ fn not_an_email(column: &str, value: &str) -> String {
         .unwrap_or_default();
     let value = quoted(value);
     format!("{column} is {value}, which is not an email address{suggestion}")
+}
+
+/// Returns whether a cell that holds `have` is read back as that value, so that a row with it changes nothing.
+pub(crate) fn reads_back(field: Field, have: &Value) -> bool {
+    let cell = escaped(have.as_str());
+    let read = unescaped(&cell);
+    parse_value(field, read).is_ok_and(|want| !field.differs(Some(have), &want))
 }
 
 fn parse_value(field: Field, value: &str) -> Result<Value, String> {

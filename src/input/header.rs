@@ -15,6 +15,14 @@ use crate::model::{Field, bare, is_invisible, nearest, quoted, shown};
 const EMAIL: &str = "Email";
 /// Columns of `failed.csv` that are ignored on input, so that the file can be used as input unchanged.
 const OF_FAILED: [&str; 2] = ["Outcome", "Message"];
+/// Columns of an export that no update can change. They are ignored on input, so that an export is an input.
+pub(crate) const READ_ONLY: [&str; 5] = [
+    "Member ID",
+    "Created At",
+    "Updated At",
+    "Created By",
+    "Updated By",
+];
 /// The delimiters that can be detected from the header.
 const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
 /// The maximum number of header bytes that delimiter detection reads.
@@ -221,7 +229,7 @@ impl Layout {
                 column
             } else if OF_FAILED.contains(&name.as_str()) {
                 Column::OfFailed
-            } else if rules.ignores_unknown {
+            } else if rules.ignores_unknown || READ_ONLY.contains(&name.as_str()) {
                 Column::Ignored
             } else {
                 problems.push(format!(

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use crate::model::{Change, Field, Value, Values, did_you_mean, fold};
 
-mod cells;
+pub(crate) mod cells;
 pub(crate) mod damage;
 pub(crate) mod escape;
 pub(crate) mod header;

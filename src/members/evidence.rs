@@ -4,11 +4,11 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-use crate::sigma::{MemberPage, may_be_cut};
+use crate::sigma::{Page, may_be_cut};
 
 /// What the pages of a listing show about its completeness.
 #[derive(Debug)]
-pub(super) struct ListingEvidence {
+pub(crate) struct ListingEvidence {
     /// The id of the credentials' own user, who is a member of the organization.
     own_id: Option<Box<str>>,
     has_own: bool,
@@ -37,7 +37,7 @@ enum Totals {
 
 impl ListingEvidence {
     /// Returns the evidence before the first page.
-    pub(super) fn new(own_id: Option<&str>) -> Self {
+    pub(crate) fn new(own_id: Option<&str>) -> Self {
         Self {
             own_id: own_id.map(Into::into),
             has_own: false,
@@ -50,13 +50,13 @@ impl ListingEvidence {
         }
     }
 
-    /// Adds a page.
-    pub(super) fn add(&mut self, page: &MemberPage) {
-        let entries = page.members.len() + page.unreadable;
+    /// Adds a page, of whose entries `id` returns the ids.
+    pub(crate) fn add<E>(&mut self, page: &Page<E>, id: impl Fn(&E) -> &str) {
+        let entries = page.entries.len() + page.unreadable;
         self.totals = self.totals_with(page.total, entries as u64);
-        for member in &page.members {
-            self.has_own |= self.own_id.as_deref() == Some(&*member.id);
-            self.ids.push(self.hasher.hash_one(&*member.id));
+        for id in page.entries.iter().map(id) {
+            self.has_own |= self.own_id.as_deref() == Some(id);
+            self.ids.push(self.hasher.hash_one(id));
         }
         self.unreadable += page.unreadable;
         self.has_more = page.has_more;
@@ -78,7 +78,7 @@ impl ListingEvidence {
     }
 
     /// Returns why the listing, now that its last page was added, is not proven complete; `None` if it is.
-    pub(super) fn doubt(mut self) -> Option<String> {
+    pub(crate) fn doubt(mut self) -> Option<String> {
         let shown = self.ids.len();
         self.ids.sort_unstable();
         self.ids.dedup();
@@ -115,6 +115,7 @@ impl ListingEvidence {
 mod tests {
     use super::*;
     use crate::model::{Member, Values};
+    use crate::sigma::MemberPage;
 
     /// A page of members with these numbers.
     fn page(
@@ -127,7 +128,7 @@ mod tests {
             values: Values::default(),
         };
         MemberPage {
-            members: members.into_iter().map(member).collect(),
+            entries: members.into_iter().map(member).collect(),
             next: None,
             has_more,
             total,
@@ -198,7 +199,7 @@ mod tests {
         ] {
             let mut evidence = ListingEvidence::new(Some("m1"));
             for page in &pages {
-                evidence.add(page);
+                evidence.add(page, |member| &member.id);
             }
             let doubt = evidence.doubt();
             let fits = match (&doubt, expected) {
@@ -210,7 +211,7 @@ mod tests {
         }
         // Nobody knows the own user.
         let mut evidence = ListingEvidence::new(None);
-        evidence.add(&page(2..=3, Some(2), no));
+        evidence.add(&page(2..=3, Some(2), no), |member| &member.id);
         assert_eq!(evidence.doubt(), None);
     }
 }

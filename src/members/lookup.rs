@@ -5,12 +5,13 @@
 //! happen in the workers, so that the emails that the run itself gives or takes away are looked up beforehand.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::evidence::ListingEvidence;
+use super::pages::Pages;
 use super::strategy::{ListingProgress, LookupMode};
 use super::{Directory, KeyKind};
 use crate::decide::Owner;
@@ -19,11 +20,8 @@ use crate::input::preflight::owner_key;
 use crate::input::{KeyId, Preflight, Row, RowRequest};
 use crate::model::{Field, Found, Member, fold, is_plain_id};
 use crate::sigma::{
-    AttemptError, Cursor, Cursors, ListingVersion, MemberFilter, MemberPage, Request, parse_member,
+    AttemptError, Cursor, Cursors, MemberFilter, MemberPage, Request, parse_member,
 };
-
-/// Members per page, the largest first. If the API refuses a size, the next one is tried, and at last the API's own.
-const PAGE_SIZES: [Option<u32>; 5] = [Some(1000), Some(500), Some(100), Some(50), None];
 
 /// A listing that is not proven complete is believed once so many members whom it does not show were looked up, and none of
 /// them was found.
@@ -48,9 +46,19 @@ pub(crate) enum LookupError {
     Each(#[source] FailureCause),
 }
 
+/// Is told how far a listing is.
+struct Observer(Box<dyn Fn(ListingProgress) + Send + Sync>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
 /// Finds the members that rows name.
 #[derive(Debug)]
 pub(crate) struct Lookup {
+    observer: Option<Observer>,
     gateway: Arc<Gateway>,
     preflight: Arc<Preflight>,
     directory: Mutex<Directory>,
@@ -70,12 +78,9 @@ pub(crate) struct Lookup {
     settled: Mutex<HashSet<KeyId>>,
     /// The emails that members had when the run started, for those that earlier sessions renamed; by id.
     first_emails: HashMap<Box<str>, Box<str>>,
-    /// Whether the API has only the older listing.
-    has_old_listing: AtomicBool,
+    pages: Pages,
     /// Whether the API has refused a search.
     has_no_search: AtomicBool,
-    /// The index into [`PAGE_SIZES`] that the API accepts.
-    page_size: AtomicUsize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -95,6 +100,7 @@ impl Lookup {
         own_id: Option<String>,
     ) -> Self {
         Self {
+            observer: None,
             gateway,
             preflight,
             directory: Mutex::new(Directory::new(kind, fields)),
@@ -106,10 +112,18 @@ impl Lookup {
             late_listing: tokio::sync::Mutex::default(),
             settled: Mutex::default(),
             first_emails,
-            has_old_listing: AtomicBool::new(false),
+            pages: Pages::default(),
             has_no_search: AtomicBool::new(false),
-            page_size: AtomicUsize::new(0),
         }
+    }
+
+    /// Returns the look-up with an observer that is told of every page of a listing.
+    pub(crate) fn observed(
+        mut self,
+        observer: impl Fn(ListingProgress) + Send + Sync + 'static,
+    ) -> Self {
+        self.observer = Some(Observer(Box::new(observer)));
+        self
     }
 
     /// Does what must be done before the first change: lists the organization, or looks up the emails that the run
@@ -496,7 +510,7 @@ impl Lookup {
         let mut cursors = Cursors::default();
         loop {
             let page = self.page(filter, cursors.current()).await?;
-            members.extend(page.members);
+            members.extend(page.entries);
             let Some(next) = page.next else {
                 return Ok(members);
             };
@@ -508,51 +522,15 @@ impl Lookup {
         }
     }
 
-    /// Requests one page of a listing. If the API does not have the version or the page size, the next one is used
-    /// from then on.
     async fn page(
         &self,
         filter: MemberFilter<'_>,
         cursor: Option<&Cursor>,
     ) -> Result<MemberPage, Failure> {
-        loop {
-            let (version, size) = (self.version(), self.page_size.load(Ordering::Relaxed));
-            let limit = match filter {
-                MemberFilter::Email(_) => None,
-                MemberFilter::All | MemberFilter::Search(_) => {
-                    PAGE_SIZES.get(size).copied().flatten()
-                }
-            };
-            let request = Request::List {
-                version,
-                filter,
-                page: cursor,
-                limit,
-            };
-            let failure = match self.gateway.read(request, MemberPage::parse).await {
-                Ok(page) => return Ok(page),
-                Err(failure) => failure,
-            };
-            match failure.cause.status() {
-                _ if cursor.is_some() => return Err(failure),
-                // Several workers may find this out at the same time.
-                Some(404 | 405 | 410 | 501) if version == ListingVersion::V2_1 => {
-                    self.has_old_listing.store(true, Ordering::Relaxed);
-                }
-                Some(400 | 413 | 422) if limit.is_some() => {
-                    self.page_size.fetch_max(size + 1, Ordering::Relaxed);
-                }
-                _ => return Err(failure),
-            }
-        }
-    }
-
-    fn version(&self) -> ListingVersion {
-        if self.has_old_listing.load(Ordering::Relaxed) {
-            ListingVersion::V2
-        } else {
-            ListingVersion::V2_1
-        }
+        let page = self
+            .pages
+            .get(&self.gateway, filter, cursor, MemberPage::parse);
+        page.await
     }
 
     /// Lists the organization. Returns `false` if `may_stop` and single look-ups need fewer requests than the rest of
@@ -573,10 +551,13 @@ impl Lookup {
                     cause: failure.cause,
                 })?;
             progress.pages += 1;
-            progress.members += page.members.len() as u64;
+            progress.members += page.entries.len() as u64;
             progress.total = page.total.or(progress.total);
-            evidence.add(&page);
-            progress.found += self.keep(&page.members);
+            evidence.add(&page, |member| &member.id);
+            progress.found += self.keep(&page.entries);
+            if let Some(observer) = &self.observer {
+                observer.0(progress);
+            }
             tracing::debug!(
                 pages = progress.pages,
                 found = progress.found,

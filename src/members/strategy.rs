@@ -41,17 +41,17 @@ impl LookupMode {
 
 /// How far a listing has come.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct ListingProgress {
+pub(crate) struct ListingProgress {
     /// Names to find.
-    pub(super) names: u64,
+    pub(crate) names: u64,
     /// Names found. It is an estimate, because members that share a name count one by one.
-    pub(super) found: u64,
+    pub(crate) found: u64,
     /// Pages read.
-    pub(super) pages: u64,
+    pub(crate) pages: u64,
     /// Members on these pages.
-    pub(super) members: u64,
+    pub(crate) members: u64,
     /// Members in the organization, if the API says so.
-    pub(super) total: Option<u64>,
+    pub(crate) total: Option<u64>,
 }
 
 impl ListingProgress {

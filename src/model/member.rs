@@ -27,6 +27,19 @@ impl Member {
         self.values.text(Field::Email).unwrap_or_default()
     }
 
+    /// Returns the name and the email for people: `Ana García <ana@example.com>`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let name = |field| self.values.text(field).unwrap_or_default();
+        let name = format!("{} {}", name(Field::FirstName), name(Field::LastName));
+        match (name.trim(), self.email()) {
+            ("", "") => self.id.to_string(),
+            ("", email) => email.to_owned(),
+            (name, "") => name.to_owned(),
+            (name, email) => format!("{name} <{email}>"),
+        }
+    }
+
     /// Returns the member as `changes` would leave it.
     #[must_use]
     pub fn after(mut self, changes: &[Change]) -> Self {

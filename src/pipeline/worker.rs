@@ -126,9 +126,14 @@ impl Worker {
         match decide::row(row, found, &others, &self.rules, send_unchanged) {
             Decision::Skip(outcome) => RowEnd::Outcome(outcome),
             Decision::Send { member, changes } if self.options.dry_run => {
+                let owner = others.owner.as_ref().and_then(|owner| match &owner.found {
+                    Found::One(owner) => Some(owner.describe().into()),
+                    _ => None,
+                });
                 let outcome = RowOutcome {
                     member_id: Some(member.id.clone()),
                     changes: changes.into(),
+                    owner,
                     ..RowOutcome::new(row.number, Outcome::WouldUpdate, None)
                 };
                 // Further rows of the member find it as this one would leave it.

@@ -1,24 +1,25 @@
-//! The preview of a dry run: for each member, the values now and the target values. It shows the first fifty rows;
-//! results.csv has all of them.
+//! The preview of a dry run, for somebody who has to agree: what kinds of changes there are, and for some members the
+//! values now and the target values. results.csv has all of them.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::model::{Change, Value, quoted};
+use crate::decide::{Kind, Severity};
+use crate::model::{Change, Field, Value, quoted};
 use crate::output::{Plain, Style, count};
 
-/// The number of rows that are shown.
-const SHOWN: usize = 50;
+/// The number of members that are shown.
+const SHOWN: usize = 20;
 
-/// Collects the rows to show.
-#[derive(Debug, Default)]
+/// Collects what a dry run finds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Preview {
     shown: Vec<PreviewRow>,
     all: u64,
 }
 
 /// A row that would be sent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PreviewRow {
     /// The row's number.
     pub row: u32,
@@ -28,6 +29,8 @@ pub(crate) struct PreviewRow {
     pub email: Box<str>,
     /// The changes.
     pub changes: Arc<[Change]>,
+    /// The new owner, by name and email, if the row has one.
+    pub owner: Option<String>,
 }
 
 impl Preview {
@@ -46,45 +49,81 @@ impl Preview {
         self.shown.push(row);
     }
 
+    /// Returns whether there is nothing to show.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.all == 0
+    }
+
     /// Returns the text.
-    pub(crate) fn render(mut self, colour: bool) -> String {
+    pub(crate) fn render(&self, style: Style) -> String {
+        let mut text = String::new();
+        let mut shown: Vec<&PreviewRow> = self.shown.iter().collect();
+        shown.sort_by_key(|row| row.row);
+        for row in shown {
+            row.render(&mut text, style);
+        }
+        let more = self.all - self.shown.len() as u64;
+        if more > 0 {
+            let _ = writeln!(text, "… and {} more, in results.csv", count(more, "member"));
+        }
+        text
+    }
+}
+
+impl PreviewRow {
+    fn render(&self, text: &mut String, style: Style) {
         let Style {
             red,
             green,
             bold,
+            dim,
             off,
-        } = Style::new(colour);
-        self.shown.sort_by_key(|row| row.row);
-        let mut text = String::new();
-        for row in &self.shown {
-            let _ = writeln!(
-                text,
-                "{bold}~ {}{off}  line {}",
-                Plain(&row.email),
-                row.line
-            );
-            let shown = || row.changes.iter().filter(|change| change.is_shown());
-            let width = shown()
-                .map(|change| change.field.column().len())
-                .max()
-                .unwrap_or(0);
-            for change in shown() {
-                let value = |value: &Value| match value {
-                    Value::Text(text) => quoted(text),
-                    Value::Flag(flag) => flag.to_string(),
-                };
-                let column = change.field.column();
-                let _ = write!(text, "    {column:width$}  ");
-                if let Some(before) = &change.before {
-                    let _ = write!(text, "{red}{}{off} ", value(before));
-                }
-                let _ = writeln!(text, "→ {green}{}{off}", value(&change.after));
+            ..
+        } = style;
+        let _ = writeln!(
+            text,
+            "{bold}~ {}{off}  {dim}line {}{off}",
+            Plain(&self.email),
+            self.line
+        );
+        let shown = || self.changes.iter().filter(|change| change.is_shown());
+        let width = shown()
+            .map(|change| change.field.column().len())
+            .max()
+            .unwrap_or(0);
+        for change in shown() {
+            let value = |value: &Value| match value {
+                Value::Text(text) => quoted(text),
+                Value::Flag(flag) => flag.to_string(),
+            };
+            let column = change.field.column();
+            let _ = write!(text, "    {column:width$}  ");
+            if let Some(before) = &change.before {
+                let _ = write!(text, "{red}{}{off} ", value(before));
             }
+            let after = match (&self.owner, change.field) {
+                (Some(owner), Field::NewOwner) => Plain(owner).to_string(),
+                _ => value(&change.after),
+            };
+            let is_destructive = change.field.archives() && change.after == Value::Flag(true);
+            let color = if is_destructive { red } else { green };
+            let _ = writeln!(text, "→ {color}{after}{off}");
         }
-        let more = self.all - self.shown.len() as u64;
-        if more > 0 {
-            let _ = writeln!(text, "… and {} more, in results.csv", count(more, "row"));
-        }
-        text
     }
+}
+
+/// Describes kinds of changes in one line, the destructive ones in their own color.
+pub(crate) fn describe(kinds: &[Kind], style: Style) -> String {
+    let Style { red, bold, off, .. } = style;
+    let shown: Vec<String> = kinds
+        .iter()
+        .map(|kind| {
+            let color = match kind.severity {
+                Severity::Destructive => red,
+                Severity::Usual => "",
+            };
+            format!("{bold}{color}{}{off}", Plain(&kind.text))
+        })
+        .collect();
+    shown.join(" · ")
 }

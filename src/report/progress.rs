@@ -1,4 +1,5 @@
-//! The progress of a run: a bar on a terminal, and a plain line now and then without one.
+//! The progress of a run. On a terminal it is one line that is drawn again and again: the stage, then a bar. Without a
+//! terminal it is a plain line with the time, at each stage and now and then.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -6,14 +7,112 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
-use crate::output::{Output, count, grouped, span};
+use super::estimate::Estimate;
+use crate::output::{Output, count, grouped, has_terminal, span};
+use crate::settings::Settings;
 
 /// Without a terminal, the time between two lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 /// How often the bar is drawn at most.
 const DRAWS_PER_SECOND: u8 = 10;
-/// The rows per second are averaged over about this many seconds.
-const SMOOTHING: f64 = 5.0;
+/// How often the mark of a stage moves.
+const STAGE_TICK: Duration = Duration::from_millis(100);
+/// The narrowest bar, in columns.
+const NARROWEST_BAR: usize = 6;
+/// The columns of `100%` and the gaps around it.
+const PERCENT: usize = 6;
+/// Nothing is said about the time left before this.
+const SHORTEST_MEASURE: Duration = Duration::from_secs(2);
+/// A rate that differs from the one said last by more than this share is said again.
+const RATE_CHANGE: f64 = 0.2;
+
+/// What shows the progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Visibility {
+    /// A line that is drawn again and again.
+    Bar,
+    /// Plain lines.
+    Lines,
+    /// Nothing.
+    Hidden,
+}
+
+impl Visibility {
+    /// Returns what shows the progress of a command with these settings.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        if settings.quiet || settings.no_progress {
+            Self::Hidden
+        } else if has_terminal() {
+            Self::Bar
+        } else {
+            Self::Lines
+        }
+    }
+}
+
+/// Shows what a command is doing before its first row.
+#[derive(Clone, Debug)]
+pub(crate) struct Stages {
+    bar: Option<ProgressBar>,
+    lines: bool,
+    output: Output,
+}
+
+impl Stages {
+    /// Returns a display that shows nothing yet.
+    pub(crate) fn new(output: &Output, visibility: Visibility) -> Self {
+        let bar = (visibility == Visibility::Bar).then(|| {
+            let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
+            let bar = ProgressBar::with_draw_target(None, target);
+            // The template is a constant. If it were wrong, the default style would do.
+            if let Ok(style) = ProgressStyle::with_template("{spinner:.green} {wide_msg}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self {
+            bar,
+            lines: visibility == Visibility::Lines,
+            output: output.clone(),
+        }
+    }
+
+    /// Begins a stage.
+    pub(crate) fn begin(&self, what: impl Into<String>) {
+        let what = what.into();
+        if let Some(bar) = &self.bar {
+            bar.set_message(capitalized(&what));
+            bar.enable_steady_tick(STAGE_TICK);
+            bar.tick();
+            self.output.set_bar(Some(bar.clone()));
+        } else if self.lines {
+            self.output.event(what);
+        }
+    }
+
+    /// Shows how far the stage is. Plain lines don't show it.
+    pub(crate) fn update(&self, what: impl Into<String>) {
+        if let Some(bar) = self.bar.as_ref().filter(|bar| !bar.is_finished()) {
+            bar.set_message(capitalized(&what.into()));
+        }
+    }
+
+    /// Removes the display.
+    pub(crate) fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.disable_steady_tick();
+            bar.finish_and_clear();
+            bar.reset();
+            self.output.set_bar(None);
+        }
+    }
+}
+
+fn capitalized(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_uppercase().to_string());
+    first.unwrap_or_default() + chars.as_str()
+}
 
 /// The state of the requests, which is shown beside the rows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,22 +141,23 @@ pub(crate) struct ProgressDisplay {
     failures: u64,
     began: Instant,
     last_line: Instant,
-    last: (Instant, u64),
-    rows_per_second: Option<f64>,
+    estimate: Estimate,
+    /// The rate limit that a plain line has named last.
+    rate_said: Option<f64>,
+    /// Whether the present pause was named by a plain line.
+    is_pause_said: bool,
 }
 
 impl ProgressDisplay {
-    /// Returns a display of `total` rows: with a bar, with lines, or with neither.
-    pub(crate) fn new(output: Output, total: u64, bar: bool, lines: bool) -> Self {
-        let bar = bar.then(|| {
-            let bar = ProgressBar::with_draw_target(
-                Some(total),
-                ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND),
-            );
-            // `wide_msg` is cut at the terminal's width, so that the bar stays on one line.
-            // The template is a constant. If it were wrong, the default style would do.
+    /// Returns a display of `total` rows.
+    pub(crate) fn new(output: Output, total: u64, visibility: Visibility) -> Self {
+        let bar = (visibility == Visibility::Bar).then(|| {
+            let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
+            let bar = ProgressBar::with_draw_target(Some(total), target);
+            // The fields of the message are chosen by the width, and the bar takes the rest. The template is a constant:
+            // if it were wrong, the default style would do.
             if let Ok(style) =
-                ProgressStyle::with_template("{bar:16.green/dim} {percent:>3}% {wide_msg}")
+                ProgressStyle::with_template("{wide_bar:.green/dim} {percent:>3}%  {msg}")
             {
                 bar.set_style(style.progress_chars("━━─"));
             }
@@ -67,7 +167,7 @@ impl ProgressDisplay {
         let now = Instant::now();
         Self {
             bar,
-            lines,
+            lines: visibility == Visibility::Lines,
             output,
             total,
             done: 0,
@@ -75,8 +175,9 @@ impl ProgressDisplay {
             failures: 0,
             began: now,
             last_line: now,
-            last: (now, 0),
-            rows_per_second: None,
+            estimate: Estimate::default(),
+            rate_said: None,
+            is_pause_said: false,
         }
     }
 
@@ -93,90 +194,91 @@ impl ProgressDisplay {
         }
     }
 
+    /// Returns the rows that have ended in this session, and those of them that did not succeed.
+    pub(crate) const fn counts(&self) -> (u64, u64) {
+        (self.done, self.failures)
+    }
+
     /// Updates the display.
     pub(crate) fn tick(&mut self, status: &RateStatus) {
-        if self.bar.is_none() && !self.lines {
-            return;
-        }
-        let now = Instant::now();
-        self.measure(now);
+        let elapsed = self.began.elapsed().as_secs_f64();
+        self.estimate.add(elapsed, self.done);
         if let Some(bar) = &self.bar {
+            let width = self.output.fit_bar();
             bar.set_position(self.skipped + self.done);
-            bar.set_message(self.text(status));
-        } else if now - self.last_line >= LINE_EVERY {
-            self.last_line = now;
-            self.output.note(self.text(status));
-        }
-    }
-
-    /// Averages the rows per second, with more weight on the last few seconds.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a rate that is shown with one decimal"
-    )]
-    fn measure(&mut self, now: Instant) {
-        let seconds = (now - self.last.0).as_secs_f64();
-        if seconds < 0.2 {
-            return;
-        }
-        let rate = (self.done - self.last.1) as f64 / seconds;
-        self.last = (now, self.done);
-        let weight = (seconds / SMOOTHING).min(1.0);
-        self.rows_per_second = Some(
-            self.rows_per_second
-                .map_or(rate, |before| before + weight * (rate - before)),
-        );
-    }
-
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a time that is shown in seconds"
-    )]
-    fn text(&self, status: &RateStatus) -> String {
-        let mut text = format!(
-            "{} of {}",
-            grouped(self.skipped + self.done),
-            count(self.total, "row")
-        );
-        if let Some((what, lasts)) = status.outage {
-            // Whole seconds, and nothing else: a narrow terminal cuts the end of the line.
-            let seconds = lasts.as_secs_f64().round();
-            let _ = write!(text, "  {what} for {}", span(seconds));
-            return text;
-        }
-        if let Some(rate) = self.rows_per_second {
-            let _ = write!(text, "  {rate:.0}/s");
-            // The speed of the whole session predicts the rest better than that of the last second.
-            let left = self.total.saturating_sub(self.skipped + self.done);
-            let elapsed = self.began.elapsed().as_secs_f64();
-            let speed = self.done as f64 / elapsed;
-            if self.done > 0 && left > 0 && elapsed >= 2.0 {
-                let _ = write!(text, "  {} left", span(left as f64 / speed));
+            let fields = self.fields(status);
+            bar.set_message(fitting(
+                &fields,
+                width.saturating_sub(PERCENT + NARROWEST_BAR),
+            ));
+        } else if self.lines {
+            self.say_changes(status);
+            if self.last_line.elapsed() >= LINE_EVERY {
+                self.last_line = Instant::now();
+                self.output.event(self.fields(status).join("  "));
             }
         }
-        if self.failures > 0 {
-            let _ = write!(text, "  {} failed", grouped(self.failures));
+    }
+
+    /// Says in plain lines that the API has asked for a pause, and which rate limit was found.
+    fn say_changes(&mut self, status: &RateStatus) {
+        match status.paused {
+            Some(paused) if !self.is_pause_said => {
+                self.is_pause_said = true;
+                let paused = span(paused.as_secs_f64().ceil());
+                self.output
+                    .event(format_args!("the API asks for a pause of {paused}"));
+            }
+            None => self.is_pause_said = false,
+            Some(_) => {}
         }
-        if status.retries > 0 {
-            let _ = write!(text, "  {} retried", grouped(status.retries));
+        let Some(rate) = status.rate else { return };
+        let is_new = (self.rate_said).is_none_or(|said| (rate / said - 1.0).abs() > RATE_CHANGE);
+        // While the limit is searched, it changes all the time.
+        if is_new && self.began.elapsed() >= SHORTEST_MEASURE {
+            self.rate_said = Some(rate);
+            self.output
+                .event(format_args!("rate: at most {rate:.0} requests/s"));
+        }
+    }
+
+    /// Returns what is shown beside the bar, the most important first.
+    fn fields(&self, status: &RateStatus) -> Vec<String> {
+        let done = self.skipped + self.done;
+        let mut fields = vec![format!("{} of {}", grouped(done), count(self.total, "row"))];
+        if let Some((what, lasts)) = status.outage {
+            let seconds = lasts.as_secs_f64().round();
+            fields.push(format!("{what} for {}", span(seconds)));
+            return fields;
         }
         if let Some(paused) = status.paused {
-            let _ = write!(
-                text,
-                "  paused {} by the API",
-                span(paused.as_secs_f64().ceil())
-            );
-            return text;
+            let paused = span(paused.as_secs_f64().ceil());
+            fields.push(format!("paused {paused} by the API"));
         }
-        let rate = status.rate.map(|rate| format!("{rate:.0} requests/s"));
-        let inflight = status
-            .inflight_limit
-            .map(|number| format!("{number} at once"));
-        let most: Vec<String> = rate.into_iter().chain(inflight).collect();
-        if !most.is_empty() {
-            let _ = write!(text, "  at most {}", most.join(", "));
+        let elapsed = self.began.elapsed();
+        let seconds = elapsed.as_secs_f64();
+        let left = self.total.saturating_sub(done);
+        if elapsed >= SHORTEST_MEASURE && left > 0 {
+            let time = self.estimate.seconds_left(seconds, self.done, left);
+            fields.extend(time.map(|time| format!("{} left", span(time))));
         }
-        text
+        if self.failures > 0 {
+            fields.push(format!("{} failed", grouped(self.failures)));
+        }
+        let speed = self.estimate.speed(seconds, self.done);
+        fields.extend(speed.map(|speed| format!("{} rows/s", decimal(speed))));
+        if status.retries > 0 {
+            let mut text = grouped(status.retries);
+            let _ = write!(text, " retried");
+            fields.push(text);
+        }
+        if let Some(rate) = status.rate {
+            fields.push(format!("at most {} requests/s", decimal(rate)));
+        }
+        if let Some(inflight) = status.inflight_limit {
+            fields.push(format!("{inflight} at once"));
+        }
+        fields
     }
 
     /// Removes the bar.
@@ -188,22 +290,74 @@ impl ProgressDisplay {
     }
 }
 
+/// Formats a speed: `83`, `7.5`.
+fn decimal(speed: f64) -> String {
+    if speed < 10.0 {
+        format!("{speed:.1}")
+    } else {
+        format!("{speed:.0}")
+    }
+}
+
+/// Returns the fields that fit into a width, the first of them at least.
+fn fitting(fields: &[String], width: usize) -> String {
+    let mut text = String::new();
+    for field in fields {
+        let gap = if text.is_empty() { 0 } else { 2 };
+        if !text.is_empty() && text.chars().count() + gap + field.chars().count() > width {
+            break;
+        }
+        let _ = write!(text, "{:gap$}{field}", "");
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// On a narrow terminal the end of the line is cut, so that what holds the run comes first.
+    fn display() -> ProgressDisplay {
+        ProgressDisplay::new(Output::default(), 3000, Visibility::Hidden)
+    }
+
+    /// What holds the run comes first, because a narrow terminal has no room for more.
     #[tokio::test(start_paused = true)]
     async fn an_outage_is_shown_beside_the_rows() {
-        let mut progress = ProgressDisplay::new(Output::default(), 3000, false, false);
+        let mut progress = display();
         progress.skip(832);
-        progress.rows_per_second = Some(59.0);
         let status = RateStatus {
             outage: Some(("API unreachable", Duration::from_millis(12_400))),
             retries: 3,
             ..RateStatus::default()
         };
-        let text = progress.text(&status);
+        let text = progress.fields(&status).join("  ");
         assert_eq!(text, "832 of 3,000 rows  API unreachable for 12 s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_narrow_terminal_drops_fields_from_the_right() {
+        let mut progress = display();
+        for _ in 0..40 {
+            progress.row(false);
+        }
+        progress.row(true);
+        tokio::time::advance(Duration::from_secs(4)).await;
+        let status = RateStatus {
+            retries: 2,
+            rate: Some(41.6),
+            inflight_limit: Some(8),
+            ..RateStatus::default()
+        };
+        let fields = progress.fields(&status);
+        let at = |width: usize| fitting(&fields, width);
+        insta::assert_snapshot!(
+            [24, 40, 60, 98].map(at).join("\n"),
+            @r"
+        41 of 3,000 rows
+        41 of 3,000 rows  4 min 49 s left
+        41 of 3,000 rows  4 min 49 s left  1 failed  10 rows/s
+        41 of 3,000 rows  4 min 49 s left  1 failed  10 rows/s  2 retried  at most 42 requests/s
+        "
+        );
     }
 }

@@ -16,13 +16,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::preview::{Preview, PreviewRow};
 use super::progress::{ProgressDisplay, RateStatus};
 use crate::event::Event;
 use crate::model::{Change, Outcome, RowOutcome};
 use crate::output::{Output, Plain, shortened};
 use crate::stop::{Stop, StopReason};
-use crate::store::journal::{Journal, Record, RequestTotals, SYNC_EVERY};
+use crate::store::journal::{Journal, Record, RequestTotals, SYNC_EVERY, Sample};
 
 /// The number of failures that are shown as they happen.
 const FAILURES_SHOWN: u64 = 20;
@@ -32,6 +31,8 @@ const NOBODY_FOUND: u64 = 10;
 const BATCH: usize = 256;
 /// How often the display is updated. It is half of [`SYNC_EVERY`], so that no line is older than that when it is synced.
 const TICK: Duration = Duration::from_millis(100);
+/// How often a sample for the charts of a report is recorded.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// What to show.
 #[derive(Clone, Debug)]
@@ -50,6 +51,17 @@ pub(crate) trait RequestMonitor: Debug + Send {
     fn rate_status(&self) -> RateStatus;
     /// Returns what this session has sent so far.
     fn totals(&self) -> RequestTotals;
+    /// Returns how long answers took since this was asked last, if there were any.
+    fn latency(&self) -> Option<Latency>;
+}
+
+/// How long answers took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Latency {
+    /// The median, in milliseconds.
+    pub median_ms: f64,
+    /// What 95% of them did not exceed, in milliseconds.
+    pub p95_ms: f64,
 }
 
 /// Records and shows what happens.
@@ -59,8 +71,6 @@ pub(crate) struct Reporter {
     pub journal: Journal,
     /// The progress display.
     pub progress: ProgressDisplay,
-    /// The preview of a dry run.
-    pub preview: Preview,
     /// Where lines are shown.
     pub output: Output,
     /// What to show.
@@ -85,8 +95,6 @@ struct Recorded {
 pub(crate) struct ReporterOutput {
     /// The journal.
     pub journal: Journal,
-    /// The preview of a dry run.
-    pub preview: Preview,
     /// What this session has sent, even if that could not be recorded.
     pub totals: RequestTotals,
     /// Why something could not be recorded.
@@ -99,7 +107,6 @@ impl ReporterOutput {
         let recorded = journal.add_now(&Record::Totals(totals.clone()));
         Self {
             journal,
-            preview: Preview::default(),
             totals,
             error: recorded.err(),
         }
@@ -126,12 +133,12 @@ impl Reporter {
             not_found: Some(0),
             ..Progressing::default()
         };
-        let mut last_sync = Instant::now();
+        let (mut last_sync, mut last_sample) = (Instant::now(), Instant::now());
         loop {
             tokio::select! {
                 biased;
                 _ = ticks.tick() => {
-                    self.tick();
+                    self.tick(&mut state, &mut last_sample);
                     self.sync_if_due(&mut state, &mut last_sync).await;
                 }
                 count = events.recv_many(&mut batch, BATCH) => {
@@ -250,6 +257,11 @@ impl Reporter {
         {
             self.fail(&mut state, error);
         }
+        if state.error.is_none()
+            && let Err(error) = self.sample(&self.monitor.rate_status())
+        {
+            self.fail(&mut state, error);
+        }
         let totals = self.monitor.totals();
         if state.error.is_none()
             && let Err(error) = (self.journal.add_now(&Record::Totals(totals.clone())))
@@ -264,7 +276,6 @@ impl Reporter {
         }
         ReporterOutput {
             journal: self.journal,
-            preview: self.preview,
             totals,
             error: state.error,
         }
@@ -276,11 +287,36 @@ impl Reporter {
         state.error.get_or_insert(error);
     }
 
-    fn tick(&mut self) {
-        self.progress.tick(&self.monitor.rate_status());
+    fn tick(&mut self, state: &mut Progressing, last_sample: &mut Instant) {
+        let status = self.monitor.rate_status();
+        self.progress.tick(&status);
+        if last_sample.elapsed() >= SAMPLE_EVERY && state.error.is_none() {
+            *last_sample = Instant::now();
+            if let Err(error) = self.sample(&status) {
+                self.fail(state, error);
+            }
+        }
         if self.output.is_closed() {
             self.stop.raise(StopReason::Hangup);
         }
+    }
+
+    /// Records what the session is doing, for the charts of a report.
+    fn sample(&mut self, status: &RateStatus) -> io::Result<()> {
+        let (rows, failed) = self.progress.counts();
+        let totals = self.monitor.totals();
+        let latency = self.monitor.latency();
+        self.journal.add(&Record::Sample(Sample {
+            seconds: (totals.seconds * 10.0).round() / 10.0,
+            rows,
+            failed,
+            requests: totals.requests,
+            rate: status.rate.map(|rate| (rate * 10.0).round() / 10.0),
+            median_ms: latency.map(|latency| latency.median_ms),
+            p95_ms: latency.map(|latency| latency.p95_ms),
+            paused: status.paused.is_some() || status.outage.is_some(),
+        }))?;
+        self.journal.write()
     }
 
     /// Asks whether it is the right organization if none of the first rows has a member in it.
@@ -304,14 +340,6 @@ impl Reporter {
     fn show(&mut self, line: u64, email: &str, row: &RowOutcome, state: &mut Progressing) {
         let is_failed = !row.outcome.is_success();
         self.progress.row(is_failed);
-        if row.outcome == Outcome::WouldUpdate {
-            self.preview.add(PreviewRow {
-                row: row.row,
-                line,
-                email: email.into(),
-                changes: Arc::clone(&row.changes),
-            });
-        }
         if is_failed {
             state.failures += 1;
         }
@@ -336,6 +364,6 @@ impl Reporter {
             row.outcome,
             shortened(email)
         );
-        self.output.note(Plain(text.trim_end()));
+        self.output.event(Plain(text.trim_end()));
     }
 }

@@ -8,12 +8,13 @@ use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::io;
 
+use super::csv_file::{CsvFormat, write_cells};
+use super::document::ReportRow;
 use super::totals::Totals;
-use crate::input::escape::{escaped, unescaped, without_formula};
+use crate::input::escape::{unescaped, without_formula};
 use crate::input::{Entry, Rows};
 use crate::model::{Change, Effect, Field, Value, fold};
 use crate::store::history::{HistoryError, Rename, Renames, RowHistory};
-use crate::store::journal::Head;
 use crate::store::{RunDir, RunHistory};
 
 /// What follows a row with too few cells in failed.csv, so that the row is still invalid when the file is read.
@@ -44,6 +45,38 @@ pub(crate) fn count(history: &mut RunHistory, dir: &RunDir) -> Result<Totals, Hi
     write_rows(history, dir, io::sink(), io::sink(), io::sink())
 }
 
+/// Passes every row to `each`, in order.
+///
+/// # Errors
+/// If the journal or the input can't be read, or `each` fails.
+pub(crate) fn each_row(
+    history: &mut RunHistory,
+    dir: &RunDir,
+    each: &mut dyn FnMut(&ReportRow) -> io::Result<()>,
+) -> Result<(), HistoryError> {
+    let mut rows = history.rows(dir)?;
+    while let Some((position, entry)) = rows.next_entry()? {
+        let (line, email) = match entry {
+            Entry::Row(row) => (row.line, row.email),
+            Entry::Bad(bad) => (bad.line, bad.email),
+        };
+        let outcome = history.row(position.number)?.outcome;
+        let mut changes = String::new();
+        Change::describe_all(&outcome.changes, &mut changes);
+        let row = ReportRow {
+            row: position.number,
+            line,
+            email: email.into(),
+            outcome: outcome.outcome,
+            status: outcome.status,
+            changes,
+            message: outcome.message().to_owned(),
+        };
+        each(&row).map_err(|error| dir.error(error))?;
+    }
+    Ok(())
+}
+
 fn write_rows(
     history: &mut RunHistory,
     dir: &RunDir,
@@ -56,7 +89,7 @@ fn write_rows(
     let mut totals = Totals::new(history);
     let mut rows = history.rows(dir)?;
     let fields = rows.fields();
-    let format = Format::of(history.head());
+    let format = CsvFormat::of(history.head());
     let mut results = format.writer(results).map_err(writing)?;
     results
         .write_record([
@@ -128,48 +161,12 @@ fn write_rows(
                 undo.write(&row, now).map_err(failing)?;
             }
         }
-        totals.count(line, email, outcome);
+        totals.count(line, email, &row);
     }
     for flushed in [results.flush(), failed.flush(), undo.writer.flush()] {
         flushed.map_err(|source| dir.error(source))?;
     }
     Ok(totals)
-}
-
-/// How the CSV files of a run are written: as its input was.
-struct Format {
-    delimiter: u8,
-    byte_order_mark: bool,
-}
-
-impl Format {
-    fn of(head: &Head) -> Self {
-        Self {
-            delimiter: u8::try_from(head.delimiter).unwrap_or(b','),
-            byte_order_mark: head.byte_order_mark,
-        }
-    }
-
-    fn writer<W: io::Write>(&self, mut file: W) -> io::Result<csv::Writer<W>> {
-        if self.byte_order_mark {
-            file.write_all("\u{FEFF}".as_bytes())?;
-        }
-        Ok(csv::WriterBuilder::new()
-            .delimiter(self.delimiter)
-            .flexible(true)
-            .from_writer(file))
-    }
-}
-
-/// Writes a record that is an input, and that a spreadsheet does not change.
-fn write_cells<'c, W: io::Write>(
-    writer: &mut csv::Writer<W>,
-    cells: impl IntoIterator<Item = &'c str>,
-) -> csv::Result<()> {
-    for cell in cells {
-        writer.write_field(escaped(cell).as_bytes())?;
-    }
-    writer.write_record(None::<&[u8]>)
 }
 
 /// Writes undo.csv: the values before, for every member that may have been changed.

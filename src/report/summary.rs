@@ -1,49 +1,116 @@
-//! The end of a run: summary.json for scripts, and a few lines for people.
+//! `summary.json`: what a run came to, for scripts. It is there from the first moment of a run, in the state `running`.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::closing::Ending;
 use super::totals::Totals;
+use crate::clock::now;
 use crate::exit_code;
+use crate::input::plan::PlanHead;
 use crate::model::Outcome;
-use crate::output::{Plain, Style, count, grouped, shell_quoted, shortened, span};
 use crate::stop::StopReason;
+use crate::store::journal::{CredentialUser, Head, Origin, SessionHistory};
 use crate::store::{RunDir, RunDirError};
 
-/// The number of causes that are shown.
-const CAUSES_SHOWN: usize = 10;
+/// The value of `stop` while a run is under way.
+const RUNNING: &str = "running";
+
+/// Whether a run is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RunState {
+    /// A process is working on it, or was killed before it could write another state.
+    Running,
+    /// Every row has its final outcome.
+    Complete,
+    /// It ended before its last row, or without knowing the outcome of one.
+    Resumable,
+}
+
+impl RunState {
+    /// Returns what people read.
+    pub(crate) const fn describe(self) -> &'static str {
+        match self {
+            Self::Running => "under way",
+            Self::Complete => "complete",
+            Self::Resumable => "can be resumed",
+        }
+    }
+}
 
 /// `summary.json`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Summary {
+    /// Whether the run is over.
+    pub state: RunState,
     /// The number of rows.
     pub rows: u64,
     /// Rows by outcome; every name is present.
-    pub outcomes: BTreeMap<&'static str, u64>,
+    pub outcomes: BTreeMap<String, u64>,
     /// The requests.
     pub requests: Requests,
-    /// Why the run ended.
+    /// Why the run ended: `completed`, `failure_limit`, `deadline`, `interrupted` or `error`; `running` before that.
     pub stop: String,
+    /// Why it ended with `error`.
+    pub error: Option<String>,
     /// Whether only reads were sent.
     pub dry_run: bool,
     /// RFC 3339, UTC.
     pub started_at: String,
     /// RFC 3339, UTC.
-    pub finished_at: String,
+    pub finished_at: Option<String>,
     /// The time of all sessions.
     pub elapsed_seconds: f64,
     /// The exit code of the process.
-    pub exit_code: u8,
+    pub exit_code: Option<u8>,
     /// The run directory.
     pub run_dir: String,
+    /// The version of the tool that started the run.
+    pub tool_version: String,
+    /// The command line that started the run, without secrets.
+    pub command: String,
+    /// The input; `None` until it was read.
+    pub input: Option<InputFile>,
+    /// The API's base URL.
+    pub host: Option<String>,
+    /// The organization's id, once it is known.
+    pub organization_id: Option<String>,
+    /// The user to whom the credentials belong, once that is known.
+    pub credential_user: Option<CredentialUser>,
+    /// The operating system's user who started the run.
+    pub os_user: String,
+    /// The sessions: the first, and one for each resume.
+    pub sessions: Vec<SessionTimes>,
+}
+
+/// The input of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct InputFile {
+    /// Its name.
+    pub name: String,
+    /// The SHA-256 of its text, in hexadecimal.
+    pub sha256: String,
+}
+
+/// When a session of a run started and ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SessionTimes {
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// RFC 3339, UTC; `None` if the session was killed, or is under way.
+    pub finished_at: Option<String>,
+    /// Why it ended.
+    pub stop: Option<String>,
+    /// Its exit code.
+    pub exit_code: Option<u8>,
 }
 
 /// The requests of a run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Requests {
     /// All requests, including those for tokens and look-ups.
     pub total: u64,
@@ -53,100 +120,174 @@ pub(crate) struct Requests {
     pub by_status: BTreeMap<String, u64>,
 }
 
-/// The commands that may come next, as they are typed.
-#[derive(Clone, Debug)]
-pub(crate) struct NextCommands {
-    /// Does what a dry run previewed.
-    pub for_real: String,
-    /// Runs failed.csv once it is corrected.
-    pub rerun_failed: String,
-    /// Tries failed rows again as they stand.
-    pub retry_failed: String,
-    /// Continues the run.
-    pub resume: String,
-    /// Undoes the run.
-    pub undo: String,
-}
-
-/// What is worth knowing about the input of a run.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct InputNotes {
-    /// The number of cells that had white space around their value.
-    pub trimmed: u64,
-    /// The number of blank rows that were skipped.
-    pub blank_rows: u64,
-    /// What the file makes people think twice about, a line each.
-    pub warnings: Vec<String>,
-}
-
 /// How a run ended.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ending<'a> {
-    /// Why it ended early.
-    pub stop: Option<StopReason>,
-    /// Whether only reads were sent.
-    pub dry_run: bool,
-    /// Whether it used the embedded sandbox, which is gone.
-    pub is_embedded: bool,
-    /// Why something could not be recorded or read.
-    pub error: Option<&'a str>,
-    /// What has led to an early end.
-    pub detail: Option<&'a str>,
-    /// The organization and its host.
-    pub place: &'a str,
-    /// The commands that may come next.
-    pub next: &'a NextCommands,
-    /// What is worth knowing about the input.
-    pub input: &'a InputNotes,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RunEnd {
+    /// `stop` in `summary.json`.
+    pub stop: String,
+    /// The exit code of the process.
+    pub exit_code: u8,
+    /// Why it ended with `error`.
+    pub error: Option<String>,
+    /// When it ended, RFC 3339 in UTC.
+    pub at: String,
 }
 
-impl Summary {
-    /// Returns the summary of these totals.
-    pub(crate) fn new(totals: &Totals, ending: &Ending<'_>, dir: &Path) -> Self {
-        let exit_code = match ending.stop {
-            Some(stop) => stop.exit_code(),
-            None if totals.failed() > 0 => exit_code::SOME_ROWS_FAILED,
-            None => exit_code::SUCCESS,
-        };
-        // Only a dry run has `would_update`; every other name is always present.
-        let outcomes = Outcome::ALL
-            .into_iter()
-            .filter(|outcome| ending.dry_run || *outcome != Outcome::WouldUpdate)
-            .map(|outcome| (outcome.name(), totals.of(outcome)))
-            .collect();
-        let by_status = totals
-            .requests
-            .by_status
-            .iter()
-            .map(|(status, count)| (status.to_string(), *count))
-            .collect();
+impl RunEnd {
+    /// Returns how a session ends now.
+    pub(crate) fn now(totals: &Totals, ending: &Ending<'_>) -> Self {
+        let is_error = (ending.stop).is_some_and(|stop| stop.name() == "error");
+        let why = ending.error.or(ending.detail);
         Self {
-            rows: totals.rows,
-            outcomes,
-            requests: Requests {
-                total: totals.requests.requests,
-                retries: totals.requests.retries,
-                by_status,
-            },
             stop: ending.stop.map_or("completed", StopReason::name).to_owned(),
-            dry_run: ending.dry_run,
-            started_at: totals.started_at.clone(),
-            // The clock may have been set back meanwhile. Times in this form sort as text.
-            finished_at: totals
-                .ended
-                .as_ref()
-                .map_or_else(now, |ended| ended.at.clone())
-                .max(totals.started_at.clone()),
-            elapsed_seconds: (totals.requests.seconds * 1000.0).round() / 1000.0,
-            exit_code,
-            run_dir: dir.display().to_string(),
+            exit_code: match ending.stop {
+                Some(stop) => stop.exit_code(),
+                None if totals.failed() > 0 => exit_code::SOME_ROWS_FAILED,
+                None => exit_code::SUCCESS,
+            },
+            error: (is_error).then(|| {
+                let why = why.map(str::to_owned);
+                why.or_else(|| ending.stop.map(|stop| stop.describe().to_owned()))
+                    .unwrap_or_default()
+            }),
+            at: now(),
         }
     }
 
-    /// Sets how the run ended, as its journal says.
-    pub(crate) fn set_end(&mut self, stop: &str, exit_code: u8) {
-        stop.clone_into(&mut self.stop);
-        self.exit_code = exit_code;
+    /// Returns how a run ended, as its journal says. `is_under_way` says that a process is working on it.
+    pub(crate) fn recorded(totals: &Totals, is_under_way: bool) -> Self {
+        match totals.ended() {
+            Some(ended) => Self {
+                stop: ended.stop.clone(),
+                exit_code: ended.exit_code,
+                error: ended.error.clone(),
+                at: ended.at.clone(),
+            },
+            None if is_under_way => Self {
+                stop: RUNNING.to_owned(),
+                exit_code: exit_code::LOCKED,
+                error: None,
+                at: now(),
+            },
+            None => Self {
+                stop: "error".to_owned(),
+                exit_code: exit_code::STOPPED,
+                error: Some("the process was killed before the run ended".to_owned()),
+                at: now(),
+            },
+        }
+    }
+}
+
+impl Summary {
+    /// Returns the summary of a run that has just got its directory.
+    pub(crate) fn starting(origin: &Origin, dry_run: bool, dir: &Path) -> Self {
+        let head = Head {
+            origin: origin.clone(),
+            dry_run,
+            started_at: now(),
+            tool: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Head::default()
+        };
+        Self {
+            input: None,
+            host: None,
+            ..Self::running(&head, &[SessionHistory::default()], dir)
+        }
+    }
+
+    /// Returns the summary of a run that is under way. Its outcomes are counted at the end.
+    pub(crate) fn running(head: &Head, sessions: &[SessionHistory], dir: &Path) -> Self {
+        let mut sessions = times(head, sessions);
+        if let Some(last) = sessions.last_mut() {
+            last.finished_at = None;
+        }
+        Self {
+            state: RunState::Running,
+            rows: head.rows.into(),
+            outcomes: (outcomes(head.dry_run).into_iter())
+                .map(|outcome| (outcome.name().to_owned(), 0))
+                .collect(),
+            requests: Requests::default(),
+            stop: RUNNING.to_owned(),
+            error: None,
+            dry_run: head.dry_run,
+            started_at: head.started_at.clone(),
+            finished_at: None,
+            elapsed_seconds: 0.0,
+            exit_code: None,
+            run_dir: dir.display().to_string(),
+            tool_version: head.tool.clone(),
+            command: head.origin.command_line.clone(),
+            input: Some(InputFile {
+                name: head.input.clone(),
+                sha256: head.input_sha256.clone(),
+            }),
+            host: Some(head.base_url.clone()),
+            organization_id: head.organization.clone(),
+            credential_user: head.origin.user.clone(),
+            os_user: head.origin.os_user.clone(),
+            sessions,
+        }
+    }
+
+    /// Returns the summary of a run with these totals.
+    pub(crate) fn new(head: &Head, totals: &Totals, end: &RunEnd, dir: &Path) -> Self {
+        let is_running = end.stop == RUNNING;
+        let requests = &totals.requests;
+        let by_status = (requests.by_status.iter())
+            .map(|(status, count)| (status.to_string(), *count))
+            .collect();
+        let mut summary = Self::running(head, &totals.sessions, dir);
+        // The clock may have been set back meanwhile.
+        let finished_at = end.at.clone().max(head.started_at.clone());
+        if !is_running && let Some(last) = summary.sessions.last_mut() {
+            last.finished_at = Some(end.at.clone().max(last.started_at.clone()));
+            last.stop = Some(end.stop.clone());
+            last.exit_code = Some(end.exit_code);
+        }
+        Self {
+            state: match end.stop.as_str() {
+                RUNNING => RunState::Running,
+                _ if totals.is_complete() => RunState::Complete,
+                _ => RunState::Resumable,
+            },
+            rows: totals.rows,
+            outcomes: (outcomes(head.dry_run).into_iter())
+                .map(|outcome| (outcome.name().to_owned(), totals.of(outcome)))
+                .collect(),
+            requests: Requests {
+                total: requests.requests,
+                retries: requests.retries,
+                by_status,
+            },
+            stop: end.stop.clone(),
+            error: end.error.clone(),
+            finished_at: (!is_running).then_some(finished_at),
+            elapsed_seconds: (requests.seconds * 1000.0).round() / 1000.0,
+            exit_code: Some(end.exit_code),
+            ..summary
+        }
+    }
+
+    /// Returns the summary of a plan: what it would change.
+    pub(crate) fn of_plan(plan: &PlanHead, rows: u64, path: &Path) -> Self {
+        let head = Head {
+            dry_run: true,
+            started_at: plan.created_at.clone(),
+            tool: plan.tool.clone(),
+            base_url: plan.base_url.clone(),
+            organization: Some(plan.organization.clone()).filter(|id| !id.is_empty()),
+            input: plan.made_from.clone(),
+            input_sha256: plan.input_sha256.clone(),
+            ..Head::default()
+        };
+        let mut summary = Self::running(&head, &[], path);
+        summary.rows = rows;
+        (summary.outcomes).insert(Outcome::WouldUpdate.name().to_owned(), rows);
+        summary.state = RunState::Complete;
+        "completed".clone_into(&mut summary.stop);
+        summary
     }
 
     /// Writes summary.json.
@@ -160,286 +301,73 @@ impl Summary {
         file.commit()
     }
 
+    /// Reads summary.json, if there is one that this version has written.
+    pub(crate) fn read(dir: &RunDir) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(dir.summary()).ok()?).ok()
+    }
+
     /// Returns the summary as one JSON document.
     pub(crate) fn json(&self) -> String {
         // A struct of strings and numbers always has a JSON form.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 
-    /// Returns the summary for people.
-    pub(crate) fn render(&self, totals: &Totals, ending: &Ending<'_>, colour: bool) -> String {
-        let style = Style::new(colour);
-        let Style { red, bold, off, .. } = style;
-        let mut text = self.headline(totals, style);
-        outcomes(&mut text, totals, style);
-        failures(&mut text, totals, style);
-        input_notes(&mut text, ending, totals, style);
-        if is_nobody_found(totals) {
-            let _ = writeln!(
-                text,
-                "\n{red}Nobody in the file exists in {}: is this the right organization?{off}",
-                Plain(ending.place)
-            );
-        }
-        if let Some(why) = why_stopped(ending) {
-            let _ = writeln!(text, "\n{red}{why}{off}");
-        }
-        let _ = writeln!(text, "\nFiles  {}", Plain(&self.run_dir));
-        if let Some(next) = self.next(totals, ending) {
-            let _ = writeln!(text, "Next   {next}");
-        }
-        if ending.dry_run {
-            let _ = writeln!(
-                text,
-                "\n{bold}Plan:{off} {}. Nothing was sent.",
-                preview_counts(
-                    totals.of(Outcome::WouldUpdate),
-                    totals.of(Outcome::Unchanged),
-                    totals.of(Outcome::Empty),
-                    totals.failed() - totals.of(Outcome::NotAttempted),
-                ),
-            );
-        }
-        text
-    }
-
-    /// `1,000 rows in 12 s, 83.3 rows/s; 1,004 requests, 2 of them retries`.
-    fn headline(&self, totals: &Totals, style: Style) -> String {
-        let Style { bold, off, .. } = style;
-        let done = totals.rows - totals.of(Outcome::NotAttempted);
-        let seconds = totals.requests.seconds;
-        let rows = if done < totals.rows {
-            format!("{} of {}", grouped(done), count(totals.rows, "row"))
-        } else {
-            count(done, "row")
-        };
-        let mut text = format!("\n{bold}{rows}{off} in {}", span(seconds));
-        if seconds >= 1.0 {
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "a rate that is shown with one decimal"
-            )]
-            let rate = done as f64 / seconds;
-            let _ = write!(text, ", {rate:.1} rows/s");
-        }
-        let _ = write!(text, "; {}", count(self.requests.total, "request"));
-        if self.requests.retries > 0 {
-            let retries = grouped(self.requests.retries);
-            let _ = write!(text, ", {retries} of them retries");
-        }
-        text.push('\n');
-        text
-    }
-
-    fn next(&self, totals: &Totals, ending: &Ending<'_>) -> Option<String> {
-        let next = ending.next;
-        if !ending.is_embedded && (totals.of(Outcome::NotAttempted) > 0 || ending.stop.is_some()) {
-            return Some(format!("to continue: {}", next.resume));
-        }
-        if ending.dry_run {
-            return (totals.of(Outcome::WouldUpdate) > 0 && ending.stop.is_none())
-                .then(|| format!("to make these changes: {}", next.for_real));
-        }
-        if ending.is_embedded {
-            return None;
-        }
-        if totals.worth_retrying > 0 {
-            return Some(format!("to try failed rows again: {}", next.retry_failed));
-        }
-        if totals.failed() > 0 {
-            return Some(format!(
-                "correct {}, then: {}",
-                shell_quoted(&format!("{}/failed.csv", self.run_dir)),
-                next.rerun_failed
-            ));
-        }
-        (totals.of(Outcome::Updated) > 0).then(|| format!("to undo: {}", next.undo))
+    /// Returns the number of rows with an outcome.
+    pub(crate) fn of(&self, outcome: Outcome) -> u64 {
+        self.outcomes.get(outcome.name()).copied().unwrap_or(0)
     }
 }
 
-/// Returns the counts of a preview in one line. The question before a run and the end of a dry run show the same line.
-pub(crate) fn preview_counts(
-    to_change: u64,
-    unchanged: u64,
-    empty: u64,
-    not_possible: u64,
-) -> String {
-    let mut text = format!(
-        "{} to change, {} unchanged",
-        grouped(to_change),
-        grouped(unchanged)
-    );
-    if empty > 0 {
-        let _ = write!(text, ", {} empty", grouped(empty));
-    }
-    let _ = write!(text, ", {} not possible", grouped(not_possible));
-    text
+/// Returns the outcomes that a run counts. Only a dry run has `would_update`.
+fn outcomes(dry_run: bool) -> Vec<Outcome> {
+    Outcome::ALL
+        .into_iter()
+        .filter(|outcome| dry_run || *outcome != Outcome::WouldUpdate)
+        .collect()
 }
 
-fn input_notes(text: &mut String, ending: &Ending<'_>, totals: &Totals, style: Style) {
-    let notes = ending.input;
-    if notes.trimmed > 0 {
-        let cells = count(notes.trimmed, "cell");
-        let _ = writeln!(
-            text,
-            "\n{cells} had white space around the value; it was dropped."
-        );
-    }
-    if notes.blank_rows > 0 {
-        let rows = count(notes.blank_rows, "blank row");
-        let _ = writeln!(text, "\n{rows} skipped.");
-    }
-    if totals.not_in_undo > 0 {
-        let _ = writeln!(
-            text,
-            "\n{} missing from undo.csv, because it is not known whether a new email was applied; sigma-bulk undo looks at the member.",
-            count(totals.not_in_undo, "row")
-        );
-    }
-    if ending.dry_run && !notes.warnings.is_empty() {
-        let _ = writeln!(text, "\n{}Warnings{}", style.bold, style.off);
-        for line in &notes.warnings {
-            let _ = writeln!(text, "  {}", Plain(line));
-        }
-    }
-}
-
-fn outcomes(text: &mut String, totals: &Totals, style: Style) {
-    let most = totals.outcomes.values().copied().max().unwrap_or(0);
-    let width = grouped(most).len();
-    for outcome in Outcome::ALL {
-        let rows = totals.of(outcome);
-        if rows > 0 {
-            let colour = if outcome.is_success() {
-                style.green
-            } else {
-                style.red
-            };
-            let _ = writeln!(
-                text,
-                "  {colour}{:13}{}  {:>width$}",
-                outcome.name(),
-                style.off,
-                grouped(rows)
-            );
-        }
-    }
-}
-
-fn failures(text: &mut String, totals: &Totals, style: Style) {
-    let groups = totals.failures();
-    if groups.is_empty() {
-        return;
-    }
-    let _ = writeln!(text, "\n{}What went wrong{}", style.bold, style.off);
-    for group in groups.iter().take(CAUSES_SHOWN) {
-        let _ = writeln!(
-            text,
-            "  {} × {}: {}",
-            grouped(group.rows),
-            group.outcome,
-            Plain(&group.message)
-        );
-        let gap = if group.email.is_empty() { "" } else { ", " };
-        let _ = writeln!(
-            text,
-            "      e.g. line {}{gap}{}",
-            group.line,
-            Plain(shortened(&group.email))
-        );
-    }
-    if groups.len() > CAUSES_SHOWN {
-        let more = count((groups.len() - CAUSES_SHOWN) as u64, "cause");
-        let _ = writeln!(text, "  … and {more} more, in failed.csv");
-    }
-}
-
-/// Returns whether members were looked for, and none was found.
-fn is_nobody_found(totals: &Totals) -> bool {
-    let without = [
-        Outcome::NotFound,
-        Outcome::Invalid,
-        Outcome::Empty,
-        Outcome::NotAttempted,
-    ];
-    let rows: u64 = without.into_iter().map(|outcome| totals.of(outcome)).sum();
-    totals.of(Outcome::NotFound) > 0 && rows == totals.rows
-}
-
-fn why_stopped(ending: &Ending<'_>) -> Option<String> {
-    let detail = ending.detail.unwrap_or("see the log");
-    let why = match ending.stop? {
-        StopReason::FailureLimit => "Stopped: too many failures.".to_owned(),
-        StopReason::Deadline => "Stopped: the deadline is reached.".to_owned(),
-        StopReason::SignIn => "Stopped: the API no longer accepts the credentials.".to_owned(),
-        StopReason::Outage => format!(
-            "Stopped: the API could not be reached for too long ({detail}). Continue when it is back."
-        ),
-        StopReason::Blocked => format!(
-            "Stopped: something in front of the API blocks all requests ({detail}). Continue when it lets them pass."
-        ),
-        StopReason::Refused => format!(
-            "Stopped: the API refuses every update or look-up ({detail}). Check that the credentials belong to an administrator, then continue."
-        ),
-        StopReason::Recording => format!(
-            "Stopped: results can't be recorded ({}).",
-            ending.error.unwrap_or("see the log")
-        ),
-        StopReason::Hangup => "Stopped: the terminal is gone.".to_owned(),
-        StopReason::Interrupt => {
-            "Stopped by Ctrl-C, after the requests in flight had ended.".to_owned()
-        }
-        StopReason::Terminate => {
-            "Stopped by SIGTERM, after the requests in flight had ended.".to_owned()
-        }
-    };
-    Some(why)
-}
-
-/// Returns the time, RFC 3339 in UTC, to the millisecond.
-pub(crate) fn now() -> String {
-    jiff::Timestamp::now()
-        .strftime("%Y-%m-%dT%H:%M:%S.%3fZ")
-        .to_string()
+fn times(head: &Head, sessions: &[SessionHistory]) -> Vec<SessionTimes> {
+    (sessions.iter())
+        .map(|session| SessionTimes {
+            started_at: (session.resumed_at.as_ref())
+                .unwrap_or(&head.started_at)
+                .clone(),
+            finished_at: session.ended.as_ref().map(|ended| ended.at.clone()),
+            stop: session.ended.as_ref().map(|ended| ended.stop.clone()),
+            exit_code: session.ended.as_ref().map(|ended| ended.exit_code),
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::journal::SessionEnd;
 
     #[test]
     fn a_run_never_finishes_before_it_started() {
-        let next = NextCommands {
-            for_real: String::new(),
-            rerun_failed: String::new(),
-            retry_failed: String::new(),
-            resume: String::new(),
-            undo: String::new(),
-        };
-        let ending = Ending {
-            stop: None,
-            dry_run: false,
-            is_embedded: false,
-            error: None,
-            detail: None,
-            place: "",
-            next: &next,
-            input: &InputNotes::default(),
-        };
-        let finished = |started_at: &str, ended: Option<&str>| {
-            let mut totals = Totals::default();
-            started_at.clone_into(&mut totals.started_at);
-            totals.ended = ended.map(|at| SessionEnd {
-                stop: String::new(),
+        let finished = |started_at: &str, ended: &str| {
+            let head = Head {
+                started_at: started_at.to_owned(),
+                ..Head::default()
+            };
+            let end = RunEnd {
+                stop: "completed".to_owned(),
                 exit_code: 0,
-                at: at.to_owned(),
-            });
-            Summary::new(&totals, &ending, Path::new("run")).finished_at
+                error: None,
+                at: ended.to_owned(),
+            };
+            let mut totals = Totals::default();
+            totals.sessions.push(SessionHistory::default());
+            let summary = Summary::new(&head, &totals, &end, Path::new("run"));
+            let last = summary
+                .sessions
+                .last()
+                .and_then(|last| last.finished_at.clone());
+            assert_eq!(last, summary.finished_at);
+            summary.finished_at.expect("it is over")
         };
         let (early, late) = ("2026-01-02T03:04:05.678Z", "2126-01-02T03:04:05.678Z");
-        assert_eq!(finished(late, None), late);
-        assert_eq!(finished(late, Some(early)), late);
-        assert_eq!(finished(early, Some(late)), late);
+        assert_eq!(finished(late, early), late);
+        assert_eq!(finished(early, late), late);
     }
 }

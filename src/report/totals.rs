@@ -2,11 +2,16 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use crate::model::{Outcome, RowOutcome, fold};
+use super::document::FailedRow;
+use super::preview::{Preview, PreviewRow};
+use crate::decide::ChangeKinds;
+use crate::model::{Outcome, fold};
 use crate::sigma::is_transient;
 use crate::store::RunHistory;
-use crate::store::journal::{RequestTotals, SessionEnd};
+use crate::store::history::RowHistory;
+use crate::store::journal::{RequestTotals, SessionEnd, SessionHistory};
 
 /// The number of causes that are kept apart. Further ones are one group.
 const MOST_CAUSES: usize = 1000;
@@ -24,7 +29,12 @@ pub(crate) struct FailureGroup {
     pub email: String,
     /// The message of the first row.
     pub message: String,
+    /// The first rows.
+    pub examples: Vec<FailedRow>,
 }
+
+/// The number of rows that are kept of a cause.
+const EXAMPLES: usize = 20;
 
 /// The counts of a whole run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,20 +47,27 @@ pub(crate) struct Totals {
     failures: HashMap<(Outcome, String), FailureGroup>,
     /// Failed and unknown rows that may succeed if they are tried again as they stand.
     pub worth_retrying: u64,
+    /// Rows whose outcome is not recorded, with which a resume goes on.
+    pub unsettled: u64,
     /// Rows that undo.csv leaves out, because it is not known which email their member has.
     pub not_in_undo: u64,
+    /// The changes of rows that were updated, or would be, by kind.
+    pub kinds: ChangeKinds,
+    /// Some of the rows that a dry run would update.
+    pub preview: Preview,
     /// The requests of all sessions.
     pub requests: RequestTotals,
     /// When the run started, RFC 3339 in UTC.
     pub started_at: String,
-    /// How the last session ended, if that is recorded.
-    pub ended: Option<SessionEnd>,
+    /// The sessions.
+    pub sessions: Vec<SessionHistory>,
 }
 
 impl Totals {
     pub(super) fn new(history: &RunHistory) -> Self {
         let mut requests = RequestTotals::default();
         for session in history.index().sessions() {
+            let session = &session.totals;
             requests.requests += session.requests;
             requests.retries += session.retries;
             requests.seconds += session.seconds;
@@ -61,9 +78,14 @@ impl Totals {
         Self {
             requests,
             started_at: history.head().started_at.clone(),
-            ended: history.index().ended().cloned(),
+            sessions: history.index().sessions().to_vec(),
             ..Self::default()
         }
+    }
+
+    /// Returns how the last session ended, if that is recorded.
+    pub(crate) fn ended(&self) -> Option<&SessionEnd> {
+        self.sessions.last()?.ended.as_ref()
     }
 
     /// Returns the number of rows with an outcome.
@@ -87,9 +109,28 @@ impl Totals {
         groups
     }
 
-    pub(super) fn count(&mut self, line: u64, email: &str, row: &RowOutcome) {
+    /// Returns whether every row has its final outcome.
+    pub(crate) const fn is_complete(&self) -> bool {
+        self.unsettled == 0
+    }
+
+    pub(super) fn count(&mut self, line: u64, email: &str, history: &RowHistory) {
+        let row = &history.outcome;
         let outcome = row.outcome;
+        if matches!(outcome, Outcome::Updated | Outcome::WouldUpdate) {
+            self.kinds.add(&row.changes);
+        }
+        if outcome == Outcome::WouldUpdate {
+            self.preview.add(PreviewRow {
+                row: row.row,
+                line,
+                email: email.into(),
+                changes: Arc::clone(&row.changes),
+                owner: row.owner.as_deref().map(str::to_owned),
+            });
+        }
         self.rows += 1;
+        self.unsettled += u64::from(!history.is_settled || outcome == Outcome::NotAttempted);
         *self.outcomes.entry(outcome).or_default() += 1;
         if outcome.is_success() || outcome == Outcome::NotAttempted {
             return;
@@ -103,16 +144,21 @@ impl Totals {
         if self.failures.len() >= MOST_CAUSES && !self.failures.contains_key(&key) {
             key.1 = String::new();
         }
-        self.failures
-            .entry(key)
-            .and_modify(|group| group.rows += 1)
-            .or_insert_with(|| FailureGroup {
-                outcome,
-                rows: 1,
+        let group = self.failures.entry(key).or_insert_with(|| FailureGroup {
+            outcome,
+            rows: 0,
+            line,
+            email: email.to_owned(),
+            message: message.to_owned(),
+            examples: Vec::new(),
+        });
+        group.rows += 1;
+        if group.examples.len() < EXAMPLES {
+            group.examples.push(FailedRow {
                 line,
                 email: email.to_owned(),
-                message: message.to_owned(),
             });
+        }
     }
 }
 

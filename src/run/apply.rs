@@ -28,8 +28,8 @@ pub(super) fn prepare(
     let stem = path
         .file_stem()
         .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    let dir = create_dir(settings, &stem, Some(path))?;
-    PreparedRun::new(dir, |dir| {
+    let dir = create_dir(context, settings, &stem, Some(path))?;
+    PreparedRun::new(context, settings, dir, |dir| {
         let mut copy = dir.create_file(&dir.plan())?;
         let mut plan = File::open(path).map_err(|source| InputError::open(path, source))?;
         io::copy(&mut plan, &mut copy).map_err(InputError::Copy)?;

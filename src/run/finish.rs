@@ -3,11 +3,11 @@
 use super::next_commands::next_commands;
 use super::session::place;
 use super::{Context, EMBEDDED, RunError, plan_file};
-use crate::output::{count, shell_quoted, stdout_has_colour};
-use crate::report::preview::Preview;
+use crate::output::{count, shell_quoted};
+use crate::report::closing::{Ending, InputNotes};
 use crate::report::reporter::ReporterOutput;
 use crate::report::results;
-use crate::report::summary::{Ending, InputNotes, Summary};
+use crate::report::summary::{RunEnd, Summary};
 use crate::report::totals::Totals;
 use crate::settings::Settings;
 use crate::stop::Stop;
@@ -47,11 +47,7 @@ pub(super) fn finish(
     history.set_totals(reported.totals);
     let totals = results::write(&mut history, dir).map_err(|error| unwritable(&error))?;
     // A part of the rows is not a plan.
-    if let Some(path) = settings
-        .save_plan
-        .as_ref()
-        .filter(|_| stop.reason().is_none())
-    {
+    if let Some(path) = settings.save_plan.as_ref().filter(|_| totals.is_complete()) {
         plan_file::save(&mut history, dir, path)?;
     }
     let next = next_commands(context, settings, history.head(), dir);
@@ -67,28 +63,23 @@ pub(super) fn finish(
         next: &next,
         input,
     };
-    let summary = Summary::new(&totals, &ending, dir.path());
+    let end = RunEnd::now(&totals, &ending);
+    let summary = Summary::new(history.head(), &totals, &end, dir.path());
     summary.write(dir).map_err(|error| unwritable(&error))?;
     if reported.error.is_none() {
         let ended = Record::Ended(SessionEnd {
-            stop: summary.stop.clone(),
-            exit_code: summary.exit_code,
-            at: summary.finished_at.clone(),
+            stop: end.stop,
+            exit_code: end.exit_code,
+            at: end.at,
+            error: end.error,
         });
         reported
             .journal
             .add_now(&ended)
             .map_err(|error| unwritable(&error))?;
     }
-    show(
-        context,
-        settings,
-        &summary,
-        &totals,
-        &ending,
-        reported.preview,
-    )?;
-    Ok(summary.exit_code)
+    show(context, settings, &summary, &totals, &ending)?;
+    Ok(end.exit_code)
 }
 
 /// Shows how a run ended.
@@ -98,19 +89,13 @@ pub(super) fn show(
     summary: &Summary,
     totals: &Totals,
     ending: &Ending<'_>,
-    preview: Preview,
 ) -> Result<(), RunError> {
     let output = &context.output;
-    let colour = stdout_has_colour();
     let shown = if settings.json {
         output.print(summary.json())
     } else {
-        let preview = if ending.dry_run {
-            output.print(preview.render(colour))
-        } else {
-            Ok(())
-        };
-        preview.and_then(|()| output.print(summary.render(totals, ending, colour)))
+        let shows_members = !settings.verbose;
+        output.print_lines(&summary.render(totals, ending, shows_members, output.stdout_style()))
     };
     shown.map_err(|error| {
         RunError::Recording(format!(
@@ -118,4 +103,9 @@ pub(super) fn show(
             summary.run_dir
         ))
     })
+}
+
+/// Returns the error of a command whose result can't be printed.
+pub(super) fn printing_failed(source: std::io::Error) -> RunError {
+    RunError::Printing(source)
 }

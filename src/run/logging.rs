@@ -10,7 +10,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::RunError;
-use crate::output::{Output, Plain, plain_json, stderr_has_colour};
+use crate::output::{Output, Plain, plain_json};
 use crate::settings::{LogFormat, Settings};
 
 pub(super) fn init(settings: &Settings, output: &Output) -> Result<(), RunError> {
@@ -52,7 +52,7 @@ pub(super) fn init(settings: &Settings, output: &Output) -> Result<(), RunError>
         }
         None => {
             let output = output.clone();
-            let layer = layer.with_ansi(stderr_has_colour());
+            let layer = layer.with_ansi(output.stderr_has_color());
             match settings.log_format {
                 LogFormat::Text => registry
                     .with(

@@ -7,10 +7,16 @@
 //!  apply  │   run          one session of the run, from its first request to its summary
 //!  resume ┘
 //! ```
+//!
+//! `init`, `check` and `export` sign in and only read; `runs` and `report` send nothing; `documentation` has the rest.
 
 mod apply;
+mod check;
+mod documentation;
 mod embedded;
+mod export;
 mod finish;
+mod init;
 mod logging;
 mod next_commands;
 mod outage_lines;
@@ -19,6 +25,7 @@ mod preparation;
 mod prepared;
 mod report;
 mod resume;
+mod runs;
 mod serve;
 mod session;
 mod sign_in;
@@ -32,16 +39,18 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Command};
+use clap_complete::CompleteEnv;
+
+use crate::cli::{COMPLETION_VARIABLE, Cli, Command};
 use crate::exit_code;
-use crate::guide;
 use crate::input::InputError;
 use crate::members::LookupError;
-use crate::output::{Lines, Output};
+use crate::output::{Lines, Output, shell_quoted};
 use crate::sandbox::SandboxError;
-use crate::settings::{CommandName, Layer, Settings, SettingsError, first_refused};
+use crate::settings::{CommandName, Layer, Settings, SettingsError, check_names, first_refused};
 use crate::sigma::client::ClientError;
 use crate::sigma::hosts::{self, Environment, HostError};
+use crate::store::journal::Origin;
 use crate::store::lock::LockError;
 use crate::store::{HistoryError, RunDirError};
 
@@ -85,6 +94,12 @@ enum RunError {
     Lock(#[from] LockError),
     #[error("{0}")]
     Recording(String),
+    #[error("the result can't be written: {0}")]
+    Printing(#[source] io::Error),
+    #[error(
+        "no temporary directory can be made: {0}; set TMPDIR to a directory that can be written"
+    )]
+    Temporary(#[source] io::Error),
     #[error("the runtime can't be started: {0}")]
     Runtime(#[source] io::Error),
 }
@@ -93,7 +108,7 @@ impl RunError {
     const fn exit_code(&self) -> u8 {
         match self {
             Self::SignIn { .. } | Self::Lookup(_) | Self::NotLookedUp { .. } => exit_code::API,
-            Self::Recording(_) | Self::History(_) => exit_code::STOPPED,
+            Self::Recording(_) | Self::Printing(_) | Self::History(_) => exit_code::STOPPED,
             Self::Lock(LockError::Held { .. }) | Self::Dir(RunDirError::UnderWay { .. }) => {
                 exit_code::LOCKED
             }
@@ -111,25 +126,50 @@ struct Context {
     config: Option<PathBuf>,
     profile: Option<String>,
     output: Output,
+    /// Who starts a run, and how.
+    origin: Origin,
 }
 
 /// Runs the command line, the program's name first, and returns the exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    CompleteEnv::with_factory(crate::cli::command)
+        .var(COMPLETION_VARIABLE)
+        .complete();
+    let output = Output::default();
+    let asks_json = args.iter().any(|word| word == "--json");
     let cli = match Cli::parse_from_words(args) {
         Ok(cli) => cli,
-        Err(error) => error.exit(),
+        Err(error) => {
+            if asks_json && error.use_stderr() {
+                let message = error.to_string();
+                print_error(&output, message.trim_end(), exit_code::USAGE);
+            }
+            error.exit()
+        }
     };
-    let output = Output::default();
-    match run(cli, &output) {
+    let mut prints_json = asks_json;
+    match run(cli, &output, &mut prints_json) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
+            if prints_json {
+                print_error(&output, &error.to_string(), error.exit_code());
+            }
             output.note(format_args!("error: {}", Lines(&error)));
             ExitCode::from(error.exit_code())
         }
     }
 }
 
-fn run(cli: Cli, output: &Output) -> Result<u8, RunError> {
+/// Prints the one JSON document of a command that could not start, or could not write its summary.
+fn print_error(output: &Output, message: &str, exit_code: u8) {
+    let document = serde_json::json!({"error": message, "exit_code": exit_code});
+    // If nobody reads it, the exit code still says it.
+    let _ = output.print(format_args!("{document:#}\n"));
+}
+
+/// Runs a command. `prints_json` becomes whether the settings ask for JSON, once they are known.
+fn run(cli: Cli, output: &Output, prints_json: &mut bool) -> Result<u8, RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -137,27 +177,26 @@ fn run(cli: Cli, output: &Output) -> Result<u8, RunError> {
     let Some((command, flags)) = cli.command.layer() else {
         return match &cli.command {
             Command::Sandbox(args) => runtime.block_on(serve::serve(args, output)),
-            Command::Guide { topic } => {
-                let text = topic.map_or_else(guide::index, |topic| topic.text().into_owned());
-                output.print(text).map_err(|error| {
-                    RunError::Recording(format!("the guide can't be printed: {error}"))
-                })?;
-                Ok(exit_code::SUCCESS)
-            }
-            _ => Ok(exit_code::SUCCESS),
+            other => documentation::show(other, output),
         };
     };
     if let Some(flag) = first_refused(&flags, command) {
         return Err(refused_flag(&flag, command));
     }
-    let context = Context {
+    let mut context = Context {
         command,
-        flags,
         config: cli.config,
         profile: cli.profile,
         output: output.clone(),
+        origin: Origin {
+            command_line: command_line(command, &cli.command, &flags),
+            os_user: whoami::username().unwrap_or_default(),
+            ..Origin::default()
+        },
+        flags,
     };
-    let mut settings = settings(&context)?;
+    let mut settings = settings(&mut context)?;
+    *prints_json = settings.json;
     let prepared = match &cli.command {
         Command::Update { .. } => update::prepare(&context, &settings)?,
         Command::Resume {
@@ -165,13 +204,34 @@ fn run(cli: Cli, output: &Output) -> Result<u8, RunError> {
         } => resume::prepare(&context, &mut settings, dir, *only_failed)?,
         Command::Undo { dir, .. } => undo::prepare(&context, &mut settings, dir)?,
         Command::Apply { plan, .. } => apply::prepare(&context, &mut settings, plan)?,
-        Command::Report { dir, .. } => return report::report(&context, &settings, dir),
-        Command::Guide { .. } | Command::Sandbox(_) => return Ok(exit_code::SUCCESS),
+        Command::Report {
+            path,
+            format,
+            output,
+            ..
+        } => return report::report(&context, &settings, path, *format, output.as_deref()),
+        Command::Runs { dir, .. } => return runs::list(&context, &settings, dir),
+        Command::Init { .. } => return init::init(&context, &settings, &runtime),
+        Command::Check { .. } => return runtime.block_on(check::check(&context, settings)),
+        Command::Export { file, options, .. } => {
+            let file = file.as_deref();
+            return runtime.block_on(export::export(&context, &settings, file, options));
+        }
+        _ => return Ok(exit_code::SUCCESS),
     };
     let code = runtime.block_on(session::run(&context, settings, prepared));
     // A sync of the journal that hangs must not delay the end.
     runtime.shutdown_background();
     code
+}
+
+/// Returns the command line as it may be kept: without secrets.
+fn command_line(name: CommandName, command: &Command, flags: &Layer) -> String {
+    let mut words = vec!["sigma-bulk".to_owned(), name.name().to_owned()];
+    words.extend(command.words());
+    words.extend(flags.words(|flag| flag == "csv"));
+    let words: Vec<String> = words.iter().map(|word| shell_quoted(word)).collect();
+    words.join(" ")
 }
 
 fn refused_flag(flag: &str, command: CommandName) -> RunError {
@@ -187,17 +247,24 @@ fn refused_flag(flag: &str, command: CommandName) -> RunError {
 }
 
 /// Merges all layers, and starts the log.
-fn settings(context: &Context) -> Result<Settings, RunError> {
+fn settings(context: &mut Context) -> Result<Settings, RunError> {
     let flags = context.flags.clone();
     let has_secret_flag = flags.client_secret.is_some();
+    check_names(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))?;
     let environment = Layer::from_environment(|name| std::env::var(name).ok())?;
-    let file = Layer::from_usual_file(context.config.as_deref(), context.profile.as_deref())?;
+    // `init` writes the file, which need not be there yet or have the profile.
+    let file = match context.command {
+        CommandName::Init => Layer::default(),
+        _ => Layer::from_usual_file(context.config.as_deref(), context.profile.as_deref())?,
+    };
     let redirect = redirect(&flags, &environment);
     let mut layers = flags.over(environment).over(file);
     if redirect.is_some() {
         layers.base_url.clone_from(&redirect);
     }
+    context.origin.settings = layers.words(|flag| flag == "csv");
     let settings = Settings::from_layers(layers)?;
+    context.output.set_color(settings.color);
     logging::init(&settings, &context.output)?;
     if let Some(url) = redirect {
         let url = hosts::without_user(&url);
@@ -212,7 +279,7 @@ fn settings(context: &Context) -> Result<Settings, RunError> {
     if let Some(path) = &settings.save_plan
         && context.command != CommandName::Resume
     {
-        plan_file::check_path(path, settings.dry_run)?;
+        plan_file::check_path(path, &settings, settings.dry_run)?;
     }
     Ok(settings)
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Context;
 use crate::output::shell_quoted;
-use crate::report::summary::NextCommands;
+use crate::report::closing::NextCommands;
 use crate::settings::{CommandName, Settings};
 use crate::store::RunDir;
 use crate::store::journal::{Head, InputKind};

@@ -19,7 +19,7 @@ pub(super) fn announce(gateway: &Gateway, settings: &Settings, output: &Output) 
             match outage {
                 Some(outage) => {
                     since = Some(Instant::now());
-                    output.note(Plain(format!(
+                    output.event(Plain(format!(
                         "{}: {}. All requests wait, for at most {}; no tries are used up.",
                         outage.trouble.name(),
                         outage.why,
@@ -29,7 +29,7 @@ pub(super) fn announce(gateway: &Gateway, settings: &Settings, output: &Output) 
                 None => {
                     if let Some(since) = since.take() {
                         let lasted = span(since.elapsed().as_secs_f64());
-                        output.note(format_args!("The API answers again, after {lasted}."));
+                        output.event(format_args!("The API answers again, after {lasted}."));
                     }
                 }
             }

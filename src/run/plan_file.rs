@@ -4,15 +4,19 @@ use std::io;
 use std::path::Path;
 
 use super::RunError;
+use crate::clock::now;
 use crate::input::plan::{self, PlanHead, PlanReader, PlanWriter};
-use crate::report::summary::now;
-use crate::settings::SettingsError;
+use crate::settings::{Settings, SettingsError};
 use crate::store::journal::Head;
 use crate::store::run_dir::{private_file, rename_durably, temporary_path};
 use crate::store::{RunDir, RunHistory};
 
-/// Checks where a plan is to be saved. Only a dry run saves one, and only over another plan.
-pub(super) fn check_path(path: &Path, is_dry_run: bool) -> Result<(), RunError> {
+/// Checks where a plan is to be saved. Only a dry run saves one, and only over another plan with `--force`.
+pub(super) fn check_path(
+    path: &Path,
+    settings: &Settings,
+    is_dry_run: bool,
+) -> Result<(), RunError> {
     let name = path.display().to_string();
     if !is_dry_run {
         return Err(RunError::Settings(SettingsError::Value {
@@ -34,9 +38,17 @@ pub(super) fn check_path(path: &Path, is_dry_run: bool) -> Result<(), RunError> 
             "--save-plan {name} is a symbolic link, which is not followed; remove it, or use another name"
         )));
     }
-    if path.exists() && PlanReader::open(&name, path, None).is_err() {
+    if !path.exists() {
+        return Ok(());
+    }
+    if PlanReader::open(&name, path, None).is_err() {
         return Err(RunError::Refused(format!(
             "--save-plan {name}: the file exists and is not a plan, so that it is not overwritten; use another name"
+        )));
+    }
+    if !settings.force {
+        return Err(RunError::Refused(format!(
+            "--save-plan {name}: this plan exists already; use another name, or --force to overwrite it"
         )));
     }
     Ok(())

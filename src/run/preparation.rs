@@ -1,34 +1,84 @@
 //! What must be known before the first change: the account types, the members, and whether a person agrees.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::prepared::PreparedRun;
+use super::sign_in::Connection;
 use super::strict::InvalidRows;
 use super::{Context, RunError};
 use crate::decide::{self, Counts, Decision, Others, Rules};
-use crate::gateway::{FailureCause, Gateway};
+use crate::gateway::FailureCause;
 use crate::input::relations::contradictions;
 use crate::input::{Entry, Preflight, Row};
-use crate::members::{Lookup, LookupError};
-use crate::model::{Found, Outcome};
-use crate::output::{Lines, Plain, count, is_interactive};
+use crate::members::{KeyKind, ListingProgress, Lookup, LookupError};
+use crate::model::{Field, Found, Outcome};
+use crate::output::{Plain, count, grouped, is_interactive};
 use crate::pipeline::limits::Threshold;
-use crate::report::summary::preview_counts;
+use crate::report::closing::preview_counts;
+use crate::report::preview::describe;
+use crate::report::progress::Stages;
 use crate::settings::Settings;
-use crate::sigma::{Cursors, Request, TypesPage, may_be_cut};
 use crate::stop::Stop;
-use crate::store::history::open_rows;
+use crate::store::history::{FirstEmails, open_rows};
 use crate::store::journal::InputKind;
+
+/// Returns the look-up of a run's members. `first_emails` are the emails that members had before earlier sessions renamed
+/// them.
+pub(super) fn lookup(
+    run: &PreparedRun,
+    connection: &Connection,
+    preflight: &Arc<Preflight>,
+    first_emails: FirstEmails,
+    stages: &Stages,
+) -> Result<Arc<Lookup>, RunError> {
+    let kind = match run.head.kind {
+        InputKind::Csv => KeyKind::Email,
+        InputKind::Plan => KeyKind::Id,
+    };
+    let mut fields = open_rows(&run.head, &run.dir)?.fields();
+    if fields.contains(&Field::NewOwner) {
+        // A new owner is shown by name, and whether it is active must be known.
+        fields.extend([Field::FirstName, Field::LastName]);
+        fields.extend(Field::ALL.into_iter().filter(|field| field.archives()));
+        fields.sort_unstable();
+        fields.dedup();
+    }
+    let listing = stages.clone();
+    let lookup = Lookup::new(
+        Arc::clone(&connection.gateway),
+        Arc::clone(preflight),
+        kind,
+        &fields,
+        first_emails,
+        connection.identity.user_id.clone(),
+    );
+    Ok(Arc::new(lookup.observed(move |status| {
+        listing.update(describe_listing(status));
+    })))
+}
+
+/// Returns what a listing is doing: `listing members: 3,000 of 12,400`.
+fn describe_listing(status: ListingProgress) -> String {
+    let shown = grouped(status.members);
+    match status.total {
+        Some(total) if total >= status.members => {
+            format!("listing members: {shown} of {}", grouped(total))
+        }
+        _ => format!("listing members: {shown}"),
+    }
+}
 
 /// What the preparation needs.
 pub(super) struct Preparation<'a> {
     pub(super) context: &'a Context,
     pub(super) settings: &'a Settings,
     pub(super) run: &'a PreparedRun,
-    pub(super) gateway: &'a Gateway,
+    pub(super) connection: &'a Connection,
+    pub(super) stages: &'a Stages,
     pub(super) lookup: &'a Lookup,
     pub(super) preflight: &'a Preflight,
     pub(super) stop: &'a Stop,
@@ -39,26 +89,18 @@ impl Preparation<'_> {
     /// Prepares the run, and returns how long a person thought about the question, which is not the run's time.
     pub(super) async fn prepare(&self, rules: &mut Rules) -> Result<Duration, RunError> {
         self.show_warnings();
-        if self.preflight.has_types
-            && let Some(types) = self.account_types().await
-        {
-            rules.set_types(types);
-        }
         let is_strict = self.settings.strict && !self.is_resumed;
         let is_counted = !self.is_resumed && !self.settings.dry_run;
         let max_changes = self.settings.max_changes.filter(|_| is_counted);
         let asks = is_counted && !self.settings.yes && is_interactive();
         // Everybody is looked up first where all rows must be decided first.
         let everybody = is_strict || asks || max_changes.is_some();
-        self.lookup
-            .prepare(self.settings.lookup, everybody, self.settings.concurrency)
-            .await
-            .map_err(|error| self.lookup_error(error))?;
-        self.compare_spellings(rules).await?;
+        self.look_up(rules, everybody).await?;
         if !everybody {
             return Ok(Duration::ZERO);
         }
         let (counts, invalid) = self.decide_all(rules)?;
+        self.stages.end();
         if is_strict {
             invalid.refuse()?;
         }
@@ -70,6 +112,32 @@ impl Preparation<'_> {
             return Err(RunError::Refused("nothing was sent".to_owned()));
         }
         Ok(asked_at.elapsed())
+    }
+
+    /// Looks up everybody, and returns what would become of the rows, and the invalid ones.
+    pub(super) async fn count_all(
+        &self,
+        rules: &mut Rules,
+    ) -> Result<(Counts, InvalidRows), RunError> {
+        self.look_up(rules, true).await?;
+        let counted = self.decide_all(rules);
+        self.stages.end();
+        counted
+    }
+
+    /// Fetches what must be known before the first change: the account types, and members.
+    async fn look_up(&self, rules: &mut Rules, everybody: bool) -> Result<(), RunError> {
+        self.stages.begin("looking up members");
+        if self.preflight.has_types
+            && let Some(types) = self.account_types().await
+        {
+            rules.set_types(types);
+        }
+        self.lookup
+            .prepare(self.settings.lookup, everybody, self.settings.concurrency)
+            .await
+            .map_err(|error| self.lookup_error(error))?;
+        self.compare_spellings(rules).await
     }
 
     /// Shows what the file makes people think twice about. A dry run shows it with the preview.
@@ -102,37 +170,11 @@ impl Preparation<'_> {
     /// Returns the organization's account types, if the credentials may read them. An incomplete list would make rows
     /// invalid that are right, so that it checks nothing.
     async fn account_types(&self) -> Option<Vec<String>> {
-        let types = self.list_account_types().await;
+        let types = self.connection.account_types().await;
         if let Err(why) = &types {
-            tracing::info!(why, "account types are not checked beforehand");
+            tracing::info!(%why, "account types are not checked beforehand");
         }
         types.ok()
-    }
-
-    async fn list_account_types(&self) -> Result<Vec<String>, String> {
-        let mut names = Vec::new();
-        let mut cursors = Cursors::default();
-        loop {
-            let request = Request::AccountTypes {
-                page: cursors.current(),
-            };
-            let page = self.gateway.read(request, TypesPage::parse).await;
-            let page = page.map_err(|failure| failure.cause.to_string())?;
-            let last = page.names.len();
-            names.extend(page.names);
-            let Some(next) = page.next else {
-                let is_counted = page.total.is_some() || page.has_more.is_some();
-                let is_short = page.total.is_some_and(|total| total > names.len() as u64);
-                return if is_short || may_be_cut(last, is_counted) || page.has_more == Some(true) {
-                    Err("the list of account types may be incomplete".to_owned())
-                } else {
-                    Ok(names)
-                };
-            };
-            if last == 0 || !cursors.advance(next) {
-                return Err("the list of account types does not end".to_owned());
-            }
-        }
     }
 
     /// Rows whose emails differ only in case may name one member. Then they must not contradict each other.
@@ -155,6 +197,7 @@ impl Preparation<'_> {
 
     /// Decides all rows, as a dry run would, and returns the counts and the invalid rows.
     fn decide_all(&self, rules: &Rules) -> Result<(Counts, InvalidRows), RunError> {
+        self.stages.begin("preparing the changes");
         let mut counts = Counts::default();
         let mut invalid = InvalidRows::default();
         let mut rows = open_rows(&self.run.head, &self.run.dir)?;
@@ -211,23 +254,29 @@ impl Preparation<'_> {
         Ok(())
     }
 
+    /// Shows what kinds of changes there are, where and as whom, and asks.
     async fn is_agreed(&self, counts: &Counts) -> bool {
         let head = &self.run.head;
-        let question = format!(
-            "{} in {}: {}.\nAt {} (organization {}).\nGo on? [y/N]",
-            count(self.preflight.rows.into(), "row"),
-            Plain(&head.input),
-            preview_counts(
-                counts.to_change,
-                counts.unchanged,
-                counts.empty,
-                counts.not_possible
-            ),
-            head.base_url,
-            head.organization.as_deref().unwrap_or("unknown"),
+        let style = self.context.output.stderr_style();
+        let rows = preview_counts(
+            counts.to_change,
+            counts.unchanged,
+            counts.empty,
+            counts.not_possible,
         );
+        let kinds = counts.kinds.kinds();
+        let mut question = format!(
+            "{}: {}, {rows}.\n",
+            Plain(&head.input),
+            count(self.preflight.rows.into(), "row"),
+        );
+        if !kinds.is_empty() {
+            question = format!("{}\n{question}", describe(&kinds, style));
+        }
+        let place = self.connection.describe(&head.base_url).await;
+        let question = format!("{question}{place}.\nGo on? [y/N]");
         let output = self.context.output.clone();
-        let answer = tokio::task::spawn_blocking(move || output.ask(Lines(question)));
+        let answer = tokio::task::spawn_blocking(move || output.ask(question));
         tokio::select! {
             answer = answer => match answer {
                 Ok(Ok(answer)) => matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes"),

@@ -4,16 +4,19 @@
 use std::path::Path;
 
 use super::{Context, EMBEDDED, RunError, strict};
+use crate::clock::now;
 use crate::event::ResumeState;
 use crate::input::header::ColumnRules;
 use crate::input::plan::PlanReader;
 use crate::input::{Preflight, Rows, preflight, text};
-use crate::report::summary::now;
-use crate::settings::Settings;
+use crate::report::summary::Summary;
+use crate::settings::{CommandName, Settings};
 use crate::sigma::hosts::{self, Environment};
 use crate::store::history::FirstEmails;
-use crate::store::journal::{self, Head, InputKind, JournalExtent, JournalIndex, JournalReader};
-use crate::store::{RunDir, RunDirError, RunHistory};
+use crate::store::journal::{
+    self, Head, InputKind, JournalExtent, JournalIndex, JournalReader, Origin,
+};
+use crate::store::{RunDir, RunDirError, RunHistory, catalog};
 
 /// A run that is about to start or to continue.
 pub(super) struct PreparedRun {
@@ -63,10 +66,22 @@ pub(super) struct Resumed {
 impl PreparedRun {
     /// Returns a new run with what `make` puts into its directory. If that fails, the directory is removed.
     pub(super) fn new(
+        context: &Context,
+        settings: &Settings,
         dir: RunDir,
         make: impl FnOnce(&RunDir) -> Result<(Head, Preflight), RunError>,
     ) -> Result<Self, RunError> {
-        let (head, preflight) = make(&dir).inspect_err(|_| dir.discard())?;
+        let starting = || {
+            Summary::starting(&context.origin, settings.dry_run, dir.path()).write(&dir)?;
+            let (mut head, preflight) = make(&dir)?;
+            head.origin = Origin {
+                undoes: head.origin.undoes.take(),
+                reruns: head.origin.reruns.take(),
+                ..context.origin.clone()
+            };
+            Ok((head, preflight))
+        };
+        let (head, preflight) = starting().inspect_err(|_: &RunError| dir.discard())?;
         Ok(Self {
             head,
             dir,
@@ -77,16 +92,43 @@ impl PreparedRun {
     }
 }
 
-/// Creates the directory of a new run.
+/// Creates the directory of a new run. Unless the settings name it, its name says when the run started, from what it is
+/// made (`stem`), and what it does, if that is no usual update.
 pub(super) fn create_dir(
+    context: &Context,
     settings: &Settings,
     stem: &str,
     source: Option<&Path>,
 ) -> Result<RunDir, RunError> {
-    Ok(match &settings.run_dir {
-        Some(path) => RunDir::create(path, source)?,
-        None => RunDir::create_named(Path::new("runs"), stem, source)?,
-    })
+    if let Some(path) = &settings.run_dir {
+        return Ok(RunDir::create(path, source)?);
+    }
+    let mut name = without_time(stem).to_owned();
+    if context.command != CommandName::Update {
+        name = format!("{name}-{}", context.command.name());
+    }
+    if settings.dry_run {
+        name.push_str("-dry-run");
+    }
+    Ok(RunDir::create_named(
+        Path::new(catalog::RUNS),
+        &name,
+        source,
+    )?)
+}
+
+/// Returns the name of a run directory without the time with which it begins.
+fn without_time(name: &str) -> &str {
+    let is_time = |time: &str| {
+        time.len() == "20260331T101500Z".len()
+            && time
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || matches!(byte, b'T' | b'Z'))
+    };
+    match name.split_once('-') {
+        Some((time, rest)) if is_time(time) && !rest.is_empty() => rest,
+        _ => name,
+    }
 }
 
 /// What binds a run, as far as it is the same for CSVs and plans.
@@ -119,6 +161,7 @@ impl Binding<'_> {
             columns: ColumnRules::default(),
             byte_order_mark: false,
             limit: settings.limit,
+            origin: Origin::default(),
         }
     }
 }

@@ -1,21 +1,48 @@
-//! `report`: the files and the summary of a run, made again from its journal. It sends nothing.
+//! `report`: a run, a dry run or a saved plan, in several forms. It sends nothing. For a run it also writes the files and
+//! the summary again, from the journal.
 
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use super::finish::{self, printing_failed};
 use super::next_commands::next_commands;
 use super::prepared::read_history;
 use super::session::place;
-use super::{Context, EMBEDDED, RunError, finish};
+use super::{Context, EMBEDDED, RunError};
+use crate::cli::ReportFormat;
+use crate::decide::ChangeKinds;
 use crate::exit_code;
-use crate::output::Plain;
-use crate::report::preview::Preview;
-use crate::report::results;
-use crate::report::summary::{Ending, InputNotes, Summary};
+use crate::input::plan::PlanReader;
+use crate::input::{Entry, RowRequest};
+use crate::output::{Plain, Style, stdout_file};
+use crate::report::closing::{Ending, InputNotes};
+use crate::report::document::{Report, ReportRow, ShownRows};
+use crate::report::junit::JunitWriter;
+use crate::report::markdown::{self, MarkdownRows};
+use crate::report::preview::{Preview, PreviewRow, describe};
+use crate::report::summary::{RunEnd, Summary};
+use crate::report::{page, results};
 use crate::settings::Settings;
-use crate::store::{HistoryError, RunDir};
+use crate::store::journal::Head;
+use crate::store::run_dir::{private_file, rename_durably, temporary_path};
+use crate::store::{HistoryError, RunDir, RunHistory, catalog};
 
-pub(super) fn report(context: &Context, settings: &Settings, path: &Path) -> Result<u8, RunError> {
-    let dir = RunDir::open(path)?;
+pub(super) fn report(
+    context: &Context,
+    settings: &Settings,
+    path: &Path,
+    format: ReportFormat,
+    target: Option<&Path>,
+) -> Result<u8, RunError> {
+    let format = if settings.json {
+        ReportFormat::Json
+    } else {
+        format
+    };
+    if path.is_file() {
+        return of_plan(context, path, format, target);
+    }
+    let dir = catalog::open(path)?;
     let mut history = read_history(&dir)?;
     let head = history.head().clone();
     let is_under_way = dir.is_busy();
@@ -28,10 +55,7 @@ pub(super) fn report(context: &Context, settings: &Settings, path: &Path) -> Res
     } else {
         results::write(&mut history, &dir)
     };
-    let totals = made.map_err(|error| match error {
-        HistoryError::Input(error) => RunError::Input(error),
-        error => error.into(),
-    })?;
+    let totals = made.map_err(of_history)?;
     let ending = Ending {
         stop: None,
         dry_run: head.dry_run,
@@ -42,17 +66,202 @@ pub(super) fn report(context: &Context, settings: &Settings, path: &Path) -> Res
         next: &next_commands(context, settings, &head, &dir),
         input: &InputNotes::default(),
     };
-    let mut summary = Summary::new(&totals, &ending, dir.path());
-    match &totals.ended {
-        Some(ended) => summary.set_end(&ended.stop, ended.exit_code),
-        None if is_under_way => summary.set_end("running", exit_code::LOCKED),
-        // It was killed.
-        None => summary.set_end("error", exit_code::STOPPED),
-    }
+    let end = RunEnd::recorded(&totals, is_under_way);
+    let summary = Summary::new(&head, &totals, &end, dir.path());
     if !is_under_way {
         summary.write(&dir)?;
     }
-    let preview = Preview::default();
-    finish::show(context, settings, &summary, &totals, &ending, preview)?;
-    Ok(summary.exit_code)
+    match (format, target) {
+        // The summary alone is what a run prints itself with --json.
+        (ReportFormat::Text, None) => finish::show(context, settings, &summary, &totals, &ending)?,
+        (ReportFormat::Text, Some(target)) => {
+            let text = summary.render(&totals, &ending, true, Style::new(false));
+            save(target, |file| file.write_all(text.as_bytes()))?;
+        }
+        _ => {
+            let report = Report::of_run(summary, &totals, head.origin.settings.clone());
+            let rows = |each: &mut dyn FnMut(&ReportRow) -> io::Result<()>| {
+                results::each_row(&mut history, &dir, each).map_err(of_history)
+            };
+            write(context, &report, format, target, rows)?;
+        }
+    }
+    Ok(end.exit_code)
+}
+
+fn of_history(error: HistoryError) -> RunError {
+    match error {
+        HistoryError::Input(error) => RunError::Input(error),
+        error => error.into(),
+    }
+}
+
+/// Reports a saved plan.
+fn of_plan(
+    context: &Context,
+    path: &Path,
+    format: ReportFormat,
+    target: Option<&Path>,
+) -> Result<u8, RunError> {
+    let name = path.display().to_string();
+    PlanReader::verify(&name, path)?;
+    let mut kinds = ChangeKinds::default();
+    let mut preview = Preview::default();
+    let mut rows = 0;
+    let each = |each: &mut dyn FnMut(&PreviewRow) -> io::Result<()>| {
+        let mut plan = PlanReader::open(&name, path, None)?;
+        while let Some((position, entry)) = plan.next_entry()? {
+            if let Entry::Row(row) = entry
+                && let RowRequest::Planned { changes, .. } = row.request
+            {
+                let row = PreviewRow {
+                    row: position.number,
+                    line: row.line,
+                    email: row.email,
+                    changes: changes.into(),
+                    owner: None,
+                };
+                each(&row).map_err(printing_failed)?;
+            }
+        }
+        Ok::<_, RunError>(())
+    };
+    each(&mut |row| {
+        rows += 1;
+        kinds.add(&row.changes);
+        preview.add(row.clone());
+        Ok(())
+    })?;
+    let plan = PlanReader::open(&name, path, None)?;
+    let summary = Summary::of_plan(plan.head(), rows, path);
+    if format == ReportFormat::Text {
+        let style = match target {
+            Some(_) => Style::new(false),
+            None => context.output.stdout_style(),
+        };
+        let head = plan.head();
+        let text = format!(
+            "\n{}\n\n{}\n{rows} to change. The plan was made from {} on {}.\nNext   to make these changes:\n  sigma-bulk apply {}\n",
+            describe(&kinds.kinds(), style),
+            preview.render(style),
+            Plain(&head.made_from),
+            crate::clock::local(&head.created_at),
+            crate::output::shell_quoted(&name),
+        );
+        match target {
+            Some(target) => save(target, |file| file.write_all(text.as_bytes()))?,
+            None => context.output.print_lines(&text).map_err(printing_failed)?,
+        }
+        return Ok(exit_code::SUCCESS);
+    }
+    let report = Report::of_plan(summary, plan.head().made_from.clone(), &kinds);
+    let rows = |write: &mut dyn FnMut(&ReportRow) -> io::Result<()>| {
+        each(&mut |row| {
+            write(&ReportRow::planned(
+                row.row,
+                row.line,
+                &row.email,
+                &row.changes,
+            ))
+        })
+    };
+    write(context, &report, format, target, rows)?;
+    Ok(exit_code::SUCCESS)
+}
+
+/// Writes a report. `rows` passes all rows on, in order.
+fn write(
+    context: &Context,
+    report: &Report,
+    format: ReportFormat,
+    target: Option<&Path>,
+    rows: impl FnOnce(&mut dyn FnMut(&ReportRow) -> io::Result<()>) -> Result<(), RunError>,
+) -> Result<(), RunError> {
+    let text = match format {
+        ReportFormat::Json => serde_json::to_string_pretty(report).unwrap_or_default() + "\n",
+        ReportFormat::Markdown => {
+            let mut kept = MarkdownRows::default();
+            rows(&mut |row| {
+                kept.add(row);
+                Ok(())
+            })?;
+            markdown::render(report, &kept)
+        }
+        ReportFormat::Html => {
+            let mut kept = ShownRows::default();
+            rows(&mut |row| {
+                kept.add(row);
+                Ok(())
+            })?;
+            page::render(report, kept)
+                .map_err(|error| RunError::Recording(format!("the page can't be made: {error}")))?
+        }
+        ReportFormat::Junit | ReportFormat::Text => {
+            let stream = |file: &mut dyn Write| {
+                let mut junit = JunitWriter::new(file, report)?;
+                let mut failed = None;
+                let passed = rows(&mut |row| junit.row(row));
+                if let Err(error) = passed {
+                    failed = Some(error);
+                }
+                junit.end()?;
+                failed.map_or(Ok(()), |error| Err(io::Error::other(error)))
+            };
+            return match target {
+                Some(target) => save(target, stream),
+                None => stream(&mut stdout_file()).map_err(printing_failed),
+            };
+        }
+    };
+    match target {
+        Some(target) => save(target, |file| file.write_all(text.as_bytes())),
+        None => context.output.print(text).map_err(printing_failed),
+    }
+}
+
+/// Writes a file that only its owner can read, complete or not at all.
+fn save(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), RunError> {
+    let temporary = temporary_path(path);
+    let written = || {
+        let mut file = BufWriter::new(private_file(&temporary)?);
+        write(&mut file)?;
+        file.flush()?;
+        file.get_ref().sync_data()?;
+        rename_durably(&temporary, path)
+    };
+    written().map_err(|error| {
+        let _ = std::fs::remove_file(&temporary);
+        RunError::Refused(format!("--output {}: {error}", path.display()))
+    })
+}
+
+/// Says which later runs belong to a run that is about to be undone.
+pub(super) fn note_reruns(context: &Context, dir: &RunDir, history: &RunHistory) {
+    let reference = history.head().reference();
+    let parent = dir.path().parent().map(Path::to_owned).unwrap_or_default();
+    let parent = if parent.as_os_str().is_empty() {
+        Path::new(".").to_owned()
+    } else {
+        parent
+    };
+    let Ok(runs) = catalog::runs(&parent) else {
+        return;
+    };
+    let is_undone = |run: &Head| {
+        let reference = run.reference();
+        runs.iter()
+            .any(|(_, head)| !head.dry_run && head.origin.undoes.as_ref() == Some(&reference))
+    };
+    for (rerun, head) in &runs {
+        let belongs = head.origin.reruns.as_ref() == Some(&reference);
+        if belongs && !head.dry_run && !is_undone(head) {
+            let rerun = crate::output::shell_quoted(&rerun.path().display().to_string());
+            context.output.note(Plain(format!(
+                "The failed rows of this run were run again in {rerun}. Undo that run as well, best before this one:"
+            )));
+            context
+                .output
+                .note(Plain(format!("  sigma-bulk undo {rerun}")));
+        }
+    }
 }

@@ -6,7 +6,7 @@ use super::prepared::{PreparedRun, Resumed, check_host, claim, read_history};
 use super::{Context, RunError, plan_file};
 use crate::input::{InputError, preflight, text};
 use crate::settings::Settings;
-use crate::store::RunDir;
+use crate::store::catalog;
 use crate::store::history::open_rows;
 use crate::store::journal::InputKind;
 
@@ -16,7 +16,7 @@ pub(super) fn prepare(
     path: &Path,
     only_failed: bool,
 ) -> Result<PreparedRun, RunError> {
-    let mut dir = RunDir::open(path)?;
+    let mut dir = catalog::open(path)?;
     claim(&mut dir)?;
     let mut history = read_history(&dir)?;
     let head = history.head().clone();
@@ -28,7 +28,7 @@ pub(super) fn prepare(
         ));
     }
     if let Some(path) = &settings.save_plan {
-        plan_file::check_path(path, head.dry_run)?;
+        plan_file::check_path(path, settings, head.dry_run)?;
     }
     settings.dry_run = head.dry_run;
     settings.send_unchanged = head.send_unchanged;

@@ -6,38 +6,33 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::embedded::EmbeddedSandbox;
 use super::finish::finish;
-use super::outage_lines::announce;
-use super::preparation::Preparation;
+use super::preparation::{Preparation, lookup};
 use super::prepared::{PreparedRun, Resumed};
-use super::sign_in::{gateway, sign_in};
+use super::sign_in::Connection;
 use super::signals::listen;
-use super::{Context, EMBEDDED, RunError};
+use super::{Context, RunError};
+use crate::clock::now;
 use crate::decide::Rules;
 use crate::event::ResumeState;
 use crate::gateway::Gateway;
 use crate::input::Preflight;
-use crate::members::{KeyKind, Lookup};
-use crate::model::Field;
-use crate::output::has_terminal;
+use crate::members::Lookup;
 use crate::pipeline::canary::Canary;
 use crate::pipeline::limits::FailureLimits;
 use crate::pipeline::producer::Producer;
 use crate::pipeline::scheduler;
 use crate::pipeline::worker::{Worker, WorkerOptions};
-use crate::report::preview::Preview;
-use crate::report::progress::{ProgressDisplay, RateStatus};
-use crate::report::reporter::{Reporter, ReporterOptions, ReporterOutput, RequestMonitor};
-use crate::report::summary::{InputNotes, now};
+use crate::report::closing::InputNotes;
+use crate::report::progress::{ProgressDisplay, RateStatus, Stages, Visibility};
+use crate::report::reporter::{Latency, Reporter, ReporterOptions, ReporterOutput, RequestMonitor};
+use crate::report::summary::Summary;
 use crate::settings::Settings;
 use crate::sigma::Identity;
 use crate::stop::{Stop, StopReason};
 use crate::store::RunDirError;
 use crate::store::history::open_rows;
-use crate::store::journal::{
-    Head, InputKind, Journal, JournalExtent, JournalIndex, Record, RequestTotals,
-};
+use crate::store::journal::{Head, Journal, JournalExtent, JournalIndex, Record, RequestTotals};
 use crate::store::lock::{Lock, default_dir};
 
 /// The capacity of the channel of rows: enough that reading never delays the workers.
@@ -83,7 +78,8 @@ struct Session {
     /// Whether the preparation is complete. Otherwise the run was stopped during it.
     is_ready: bool,
     _lock: Option<Lock>,
-    _sandbox: Option<EmbeddedSandbox>,
+    /// Its sandbox, if it has one, ends with the session.
+    _connection: Connection,
 }
 
 /// Signs in, locks, and prepares.
@@ -95,20 +91,16 @@ async fn start(
 ) -> Result<Session, RunError> {
     let mut started = Instant::now();
     let stop = Arc::new(Stop::default());
-    listen(&stop, settings, &context.output)?;
-    let sandbox = if run.head.base_url == EMBEDDED {
-        Some(EmbeddedSandbox::start()?)
-    } else {
-        None
-    };
-    let base_url = sandbox
-        .as_ref()
-        .map_or_else(|| run.head.base_url.clone(), |sandbox| sandbox.url.clone());
-    let gateway = Arc::new(gateway(settings, base_url, &stop)?);
-    announce(&gateway, settings, &context.output);
-    let identity = sign_in(&gateway, &run.head.base_url).await?;
+    listen(&stop, settings, Some(&run.dir), &context.output)?;
+    let stages = Stages::new(&context.output, Visibility::of(settings));
+    stages.begin(format!("signing in at {}", run.head.base_url));
+    let connection = Connection::open(context, settings, &run.head.base_url, &stop).await?;
+    let (gateway, identity) = (Arc::clone(&connection.gateway), &connection.identity);
     let is_resumed = resumed.is_some();
-    let newly_bound = run.bind(&identity, is_resumed, gateway.is_stopped())?;
+    let newly_bound = run.bind(identity, is_resumed, gateway.is_stopped())?;
+    if !is_resumed {
+        run.head.origin.user = connection.user();
+    }
     let lock = lock(settings, run)?;
     if let Some(undone) = &run.undone {
         undone.check()?;
@@ -118,38 +110,20 @@ async fn start(
         None => Default::default(),
     };
     let journal = open_journal(run, journal, newly_bound)?;
-    let own_id = identity.user_id.clone();
-    let guarded = own_id.clone().filter(|_| !settings.allow_self);
+    Summary::running(&run.head, journal.index().sessions(), run.dir.path()).write(&run.dir)?;
+    let guarded = identity.user_id.clone().filter(|_| !settings.allow_self);
     let mut rules = Rules::new(&settings.protected, guarded);
     let mut preflight = std::mem::take(&mut run.preflight);
     rules.add_row_problems(std::mem::take(&mut preflight.relations.problems));
     let preflight = Arc::new(preflight);
-    let kind = match run.head.kind {
-        InputKind::Csv => KeyKind::Email,
-        InputKind::Plan => KeyKind::Id,
-    };
-    let mut fields = open_rows(&run.head, &run.dir)?.fields();
-    if fields.contains(&Field::NewOwner) {
-        // Whether a new owner is active must be known.
-        let archives = Field::ALL.into_iter().filter(|field| field.archives());
-        fields.extend(archives);
-        fields.sort_unstable();
-        fields.dedup();
-    }
-    let lookup = Arc::new(Lookup::new(
-        Arc::clone(&gateway),
-        Arc::clone(&preflight),
-        kind,
-        &fields,
-        first_emails,
-        own_id,
-    ));
+    let lookup = lookup(run, &connection, &preflight, first_emails, &stages)?;
     let has_rows_left = resume.done_count() < run.head.rows as usize;
     let preparation = Preparation {
         context,
         settings,
         run,
-        gateway: &gateway,
+        connection: &connection,
+        stages: &stages,
         lookup: &lookup,
         preflight: &preflight,
         stop: &stop,
@@ -168,6 +142,7 @@ async fn start(
     } else {
         true
     };
+    stages.end();
     Ok(Session {
         stop,
         gateway,
@@ -180,7 +155,7 @@ async fn start(
         is_resumed,
         is_ready,
         _lock: lock,
-        _sandbox: sandbox,
+        _connection: connection,
     })
 }
 
@@ -269,6 +244,19 @@ impl RequestMonitor for GatewayMonitor {
         }
     }
 
+    fn latency(&self) -> Option<Latency> {
+        let mut all = self.gateway.stats().take_latencies();
+        all.sort_by(f32::total_cmp);
+        let at = |percent: usize| {
+            let index = (all.len() * percent / 100).min(all.len().saturating_sub(1));
+            all.get(index).map(|ms| f64::from(*ms).round())
+        };
+        Some(Latency {
+            median_ms: at(50)?,
+            p95_ms: at(95)?,
+        })
+    }
+
     fn totals(&self) -> RequestTotals {
         let stats = self.gateway.stats();
         RequestTotals {
@@ -301,12 +289,10 @@ impl Session {
             let reported = ReporterOutput::without_rows(self.journal, monitor.totals());
             return finish(context, settings, &run.dir, reported, &stop, &input);
         }
-        let is_shown = !settings.quiet && !settings.no_progress;
         let mut progress = ProgressDisplay::new(
             context.output.clone(),
             run.head.rows.into(),
-            is_shown && has_terminal(),
-            is_shown && !has_terminal(),
+            Visibility::of(settings),
         );
         progress.skip(self.resume.done_count() as u64);
         let (events, incoming) = mpsc::channel(EVENTS_WAITING);
@@ -314,7 +300,6 @@ impl Session {
         let reporter = Reporter {
             journal: self.journal,
             progress,
-            preview: Preview::default(),
             output: context.output.clone(),
             options: ReporterOptions {
                 verbose: settings.verbose,

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use super::RunError;
-use crate::output::Output;
+use crate::output::{Output, shell_quoted};
 use crate::settings::Settings;
 use crate::stop::{Stop, StopReason};
+use crate::store::RunDir;
 
 /// Raises the stop and says so, because the requests in flight may take as long as a timeout.
 #[derive(Clone)]
 struct StopTrigger {
     stop: Arc<Stop>,
-    output: Option<Output>,
+    dir: Option<RunDir>,
+    is_quiet: bool,
+    output: Output,
 }
 
 impl StopTrigger {
@@ -26,21 +29,42 @@ impl StopTrigger {
             // Nobody would read it.
             _ => return,
         };
-        if let Some(output) = &self.output {
-            output.note(line);
+        if !self.is_quiet {
+            self.output.event(line);
         }
+    }
+
+    /// Ends the process at once. The journal has what was sent, and is how the run goes on.
+    fn quit(&self, reason: StopReason) -> ! {
+        self.output.clear_bar();
+        match &self.dir {
+            Some(dir) if dir.journal().exists() => {
+                let path = shell_quoted(&dir.path().display().to_string());
+                self.output.event(format_args!(
+                    "Quit before the requests in flight had ended; a resume finds out what became of them:"
+                ));
+                self.output.note(format_args!("  sigma-bulk resume {path}"));
+            }
+            Some(dir) => dir.discard(),
+            None => {}
+        }
+        std::process::exit(i32::from(reason.exit_code()))
     }
 }
 
-/// Raises the stop at signals and at the deadline. The second signal ends the process at once.
+/// Raises the stop at signals and at the deadline. The second signal ends the process at once. `dir` is the directory of
+/// the run, if the command works on one.
 pub(super) fn listen(
     stop: &Arc<Stop>,
     settings: &Settings,
+    dir: Option<&RunDir>,
     output: &Output,
 ) -> Result<(), RunError> {
     let trigger = StopTrigger {
         stop: Arc::clone(stop),
-        output: (!settings.quiet).then(|| output.clone()),
+        dir: dir.cloned(),
+        is_quiet: settings.quiet,
+        output: output.clone(),
     };
     if let Some(deadline) = settings.deadline {
         let trigger = trigger.clone();
@@ -66,7 +90,7 @@ pub(super) fn listen(
                         (trigger.stop.reason()).is_some_and(|held| held >= StopReason::Hangup);
                     // A terminal that closes may send several signals; a second Ctrl-C is on purpose.
                     if is_second && reason != StopReason::Hangup {
-                        std::process::exit(i32::from(reason.exit_code()));
+                        trigger.quit(reason);
                     }
                     trigger.fire(reason);
                 }
@@ -78,7 +102,7 @@ pub(super) fn listen(
         tokio::spawn(async move {
             while tokio::signal::ctrl_c().await.is_ok() {
                 if trigger.stop.reason() == Some(StopReason::Interrupt) {
-                    std::process::exit(i32::from(StopReason::Interrupt.exit_code()));
+                    trigger.quit(StopReason::Interrupt);
                 }
                 trigger.fire(StopReason::Interrupt);
             }

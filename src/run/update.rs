@@ -1,13 +1,15 @@
 //! `update`: the rows of a CSV.
 
 use std::io::IsTerminal;
+use std::path::Path;
 
 use super::prepared::{Binding, PreparedRun, base_url, create_dir};
 use super::{Context, RunError, strict};
 use crate::input::header::ColumnRules;
 use crate::input::{Rows, Table, TableOptions, preflight, text};
 use crate::settings::Settings;
-use crate::store::journal::{Head, InputKind};
+use crate::store::RunDir;
+use crate::store::journal::{Head, InputKind, JournalReader, Origin, RunReference};
 
 pub(super) fn prepare(context: &Context, settings: &Settings) -> Result<PreparedRun, RunError> {
     let csv = settings.csv.clone().ok_or_else(|| {
@@ -28,8 +30,9 @@ pub(super) fn prepare(context: &Context, settings: &Settings) -> Result<Prepared
             .output
             .note("Reading the CSV from standard input; Ctrl-D ends it.");
     }
-    let dir = create_dir(settings, &source.stem(), file)?;
-    PreparedRun::new(dir, |dir| {
+    let dir = create_dir(context, settings, &source.stem(), file)?;
+    let reruns = file.and_then(rerun_of);
+    PreparedRun::new(context, settings, dir, |dir| {
         let mut copy = dir.create_file(&dir.input())?;
         let delimiter = settings.delimiter.map(|delimiter| delimiter.0);
         let encoding = settings.encoding.map(|encoding| encoding.0);
@@ -62,8 +65,23 @@ pub(super) fn prepare(context: &Context, settings: &Settings) -> Result<Prepared
             delimiter: char::from(layout.delimiter),
             columns: options.columns,
             byte_order_mark: spooled.is_from_excel,
+            origin: Origin {
+                reruns,
+                ..Origin::default()
+            },
             ..binding.head(&preflight, settings)
         };
         Ok((head, preflight))
     })
+}
+
+/// Returns the run whose failed.csv this file is.
+fn rerun_of(file: &Path) -> Option<RunReference> {
+    let file = file.canonicalize().ok()?;
+    let dir = RunDir::open(file.parent()?).ok()?;
+    if dir.failed() != file {
+        return None;
+    }
+    let (_, head) = JournalReader::open(&dir.journal()).ok()?;
+    Some(head.reference())
 }

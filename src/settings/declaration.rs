@@ -10,7 +10,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::values::{
-    Delimiter, EncodingName, FlagValue, LogFormat, Rate, Share, Span, parsed, secret, switch,
+    ColorMode, Delimiter, EncodingName, FlagValue, LogFormat, Rate, Share, Span, parsed, secret,
+    switch,
 };
 use crate::input::header::ColumnName;
 use crate::members::LookupMode;
@@ -21,36 +22,48 @@ use crate::sigma::hosts::Environment;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum CommandName {
+    Init,
+    Check,
+    Export,
     Update,
     Resume,
     Undo,
     Apply,
+    Runs,
     Report,
 }
 
 impl CommandName {
     /// All commands that take settings.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Init,
+        Self::Check,
+        Self::Export,
         Self::Update,
         Self::Resume,
         Self::Undo,
         Self::Apply,
+        Self::Runs,
         Self::Report,
     ];
 
     /// Returns the name on the command line.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Init => "init",
+            Self::Check => "check",
+            Self::Export => "export",
             Self::Update => "update",
             Self::Resume => "resume",
             Self::Undo => "undo",
             Self::Apply => "apply",
+            Self::Runs => "runs",
             Self::Report => "report",
         }
     }
 
-    const fn bit(self) -> u8 {
-        1 << self as u8
+    const fn bit(self) -> u16 {
+        1 << self as u16
     }
 }
 
@@ -58,39 +71,62 @@ impl CommandName {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scope {
     /// The commands whose help lists the flag.
-    listed: u8,
+    listed: u16,
     /// The commands that refuse the flag. The others accept it without listing it.
-    refused: u8,
+    refused: u16,
 }
+
+/// Commands that start a run.
+const STARTING: u16 =
+    CommandName::Update.bit() | CommandName::Undo.bit() | CommandName::Apply.bit();
+/// Commands that work on a run.
+const RUNNING: u16 = STARTING | CommandName::Resume.bit();
+/// Commands that look at the organization and change nothing.
+const LOOKING: u16 = CommandName::Init.bit() | CommandName::Check.bit() | CommandName::Export.bit();
 
 /// Every command.
 const ALL: Scope = Scope {
-    listed: u8::MAX,
+    listed: u16::MAX,
     refused: 0,
 };
 /// Commands that send requests.
+const API: Scope = Scope {
+    listed: RUNNING | LOOKING,
+    refused: 0,
+};
+/// Commands that work on a run.
 const RUNS: Scope = Scope {
-    listed: !CommandName::Report.bit(),
+    listed: RUNNING,
     refused: 0,
 };
 /// Commands that start a run. A resumed run keeps its own value.
 const NEW_RUNS: Scope = Scope {
-    listed: CommandName::Update.bit() | CommandName::Undo.bit() | CommandName::Apply.bit(),
+    listed: STARTING,
     refused: CommandName::Resume.bit(),
 };
-/// Commands that start a run. The flag means nothing to a resume, which accepts it for scripts.
+/// Commands that ask. The flag means nothing to a resume, which accepts it for scripts.
 const ASKING: Scope = Scope {
+    listed: STARTING | CommandName::Init.bit(),
     refused: 0,
-    ..NEW_RUNS
+};
+/// Commands that write a file with a name of the user's.
+const WRITING: Scope = Scope {
+    listed: RUNNING | CommandName::Init.bit() | CommandName::Export.bit(),
+    refused: 0,
 };
 /// `update` alone, because the other commands have their input already.
 const INPUT: Scope = Scope {
     listed: CommandName::Update.bit(),
     refused: CommandName::Resume.bit() | CommandName::Undo.bit() | CommandName::Apply.bit(),
 };
-/// `update`. The other commands know their host, and only check that the flag names the same one.
+/// `update` and `check`, which read a CSV.
+const CSV: Scope = Scope {
+    listed: INPUT.listed | CommandName::Check.bit(),
+    ..INPUT
+};
+/// Commands that need a host. The others know it, and only check that the flag names the same one.
 const HOST: Scope = Scope {
-    listed: CommandName::Update.bit(),
+    listed: CommandName::Update.bit() | LOOKING,
     refused: 0,
 };
 
@@ -214,7 +250,7 @@ settings! {
         ///
         /// `dev` is http://127.0.0.1:8081, and `sandbox` is a simulated API inside this tool.
         env: Environment = required("\"production\""), HOST, [value_enum, hide_possible_values = true, value_name = "ENV"];
-        /// The cloud of your organization: aws, gcp, azure, aws-eu, …
+        /// The cloud of your organization: aws, gcp, azure, …
         ///
         /// One of aws, aws-us-east, aws-ca, aws-eu, aws-au, aws-uk, gcp, gcp-sa, azure, azure-eu, azure-ca, azure-uk
         /// and azure-au. There is no default. In Sigma, Administration > Account > General Settings > Site shows it.
@@ -224,19 +260,23 @@ settings! {
         /// Allow plain http to another machine
         ///
         /// Without it, the credentials are only sent over https, or over http to this machine.
-        allow_http: bool = required("false"), RUNS, [value_parser = switch, value_name = "BOOL"];
+        allow_http: bool = required("false"), API, [value_parser = switch, value_name = "BOOL"];
         /// Certificates (PEM) to trust besides the system's
         ///
         /// Companies whose proxy inspects TLS need this.
-        ca_cert: PathBuf = optional("\"/etc/ssl/company.pem\""), RUNS, [value_name = "FILE"];
+        ca_cert: PathBuf = optional("\"/etc/ssl/company.pem\""), API, [value_name = "FILE"];
         /// The client id of the API credentials; or set SIGMA_CLIENT_ID
-        client_id: String = optional("\"\""), RUNS, [value_name = "ID"];
+        client_id: String = optional("\"\""), API, [value_name = "ID"];
         /// The client secret; better set SIGMA_CLIENT_SECRET
         ///
         /// Other users of this machine can see the flag in the list of processes.
-        client_secret: SecretString = optional("\"\""), RUNS, [value_parser = secret, value_name = "SECRET"];
-        /// A file that holds the client secret
-        client_secret_file: PathBuf = optional("\"/run/secrets/sigma\""), RUNS, [value_name = "FILE"];
+        client_secret: SecretString = optional("\"\""), API, [value_parser = secret, value_name = "SECRET"];
+        /// A command that prints the client secret
+        ///
+        /// For a password manager: op read op://vault/sigma/secret.
+        client_secret_command: String = optional("\"pass show sigma\""), API, [value_name = "COMMAND"];
+        /// A file that holds the client secret, and that only you can read
+        client_secret_file: PathBuf = optional("\"/run/secrets/sigma\""), API, [value_name = "FILE"];
     }
     "What to do": {
         /// The CSV, as in the argument; - is standard input
@@ -245,25 +285,27 @@ settings! {
         ///
         /// Without it, the delimiter is found from the header.
         #[serde(deserialize_with = "parsed")]
-        delimiter: Delimiter = optional("\";\""), INPUT, [value_name = "CHAR"];
+        delimiter: Delimiter = optional("\";\""), CSV, [value_name = "CHAR"];
         /// The encoding of the CSV, if it is neither UTF-8 nor UTF-16
         ///
         /// A label such as windows-1252, macintosh, shift_jis or gbk.
-        encoding: EncodingName = optional("\"windows-1252\""), INPUT, [value_name = "NAME"];
+        encoding: EncodingName = optional("\"windows-1252\""), CSV, [value_name = "NAME"];
         /// Ignore a column (repeatable)
-        ignore_column: Vec<String> = required("[]"), INPUT, [value_name = "NAME"];
+        ignore_column: Vec<String> = required("[]"), CSV, [value_name = "NAME"];
         /// Ignore all columns that the tool does not know
-        ignore_unknown_columns: bool = required("false"), INPUT, [value_parser = switch, value_name = "BOOL"];
+        ignore_unknown_columns: bool = required("false"), CSV, [value_parser = switch, value_name = "BOOL"];
         /// Read a column under another name: "Their Name=Email" (repeatable)
-        map: Vec<ColumnName> = required("[]"), INPUT, [value_name = "THEIRS=OURS"];
+        map: Vec<ColumnName> = required("[]"), CSV, [value_name = "THEIRS=OURS"];
         /// Use only the first N rows
         limit: u32 = optional("100"), NEW_RUNS, [value_name = "N"];
         /// Change nothing: show what would be changed
         dry_run: bool = required("false"), NEW_RUNS, [short = 'n', value_parser = switch, value_name = "BOOL"];
-        /// Save what a dry run would change, for `sigma-bulk apply`
+        /// Save a dry run as a plan, for `apply`
         save_plan: PathBuf = optional("\"plan.jsonl\""), RUNS, [value_name = "FILE"];
         /// Do not ask before the first change
         yes: bool = required("false"), ASKING, [short = 'y', value_parser = switch, value_name = "BOOL"];
+        /// Write over a file that exists: a saved plan, an export, a profile
+        force: bool = required("false"), WRITING, [value_parser = switch, value_name = "BOOL"];
         /// Do not start if any row is invalid
         strict: bool = required("false"), NEW_RUNS, [value_parser = switch, value_name = "BOOL"];
         /// Send all values, even those that a member has already
@@ -284,17 +326,17 @@ settings! {
         /// `auto` starts gently, finds the API's rate limit, and stays just below it. A number is a ceiling above the
         /// same search. 0 means no ceiling and no gentle start.
         #[serde(deserialize_with = "parsed")]
-        rate: Rate = required("\"auto\""), RUNS, [value_name = "N|auto"];
+        rate: Rate = required("\"auto\""), API, [value_name = "N|auto"];
         /// The share of the API's rate limit to use
         ///
         /// The rest is left to other clients of your organization.
         #[serde(deserialize_with = "parsed")]
-        max_capacity: Share = required("\"100%\""), RUNS, [value_name = "N%"];
+        max_capacity: Share = required("\"100%\""), API, [value_name = "N%"];
         /// Tries after the first
-        retries: u32 = required("5"), RUNS, [value_name = "N"];
+        retries: u32 = required("5"), API, [value_name = "N"];
         /// The time limit of one request
         #[serde(deserialize_with = "parsed")]
-        timeout: Span = required("\"30s\""), RUNS, [value_name = "DURATION"];
+        timeout: Span = required("\"30s\""), API, [value_name = "DURATION"];
         /// How long an outage of the API is waited for
         ///
         /// While the API is unreachable for everybody, all requests wait and no tries are used up. After this time the run
@@ -339,9 +381,13 @@ settings! {
         /// Show the outcome and the changes of every row
         verbose: bool = required("false"), RUNS, [short = 'v', value_parser = switch, value_name = "BOOL"];
         /// Show neither progress nor failures while the run goes on
-        quiet: bool = required("false"), RUNS, [short = 'q', value_parser = switch, value_name = "BOOL"];
+        quiet: bool = required("false"), API, [short = 'q', value_parser = switch, value_name = "BOOL"];
         /// Show no progress
-        no_progress: bool = required("false"), RUNS, [value_parser = switch, value_name = "BOOL"];
+        no_progress: bool = required("false"), API, [value_parser = switch, value_name = "BOOL"];
+        /// Colours: auto, always or never
+        ///
+        /// `auto` uses colours on a terminal, unless NO_COLOR is set.
+        color: ColorMode = required("\"auto\""), ALL, [value_enum, hide_possible_values = true, value_name = "WHEN"];
         /// The level of the log: off, error, warn, info, debug or trace
         log_level: String = required("\"warn\""), ALL, [value_name = "LEVEL"];
         /// The format of the log: text or json
@@ -368,7 +414,16 @@ pub(crate) fn with_scope(command: clap::Command, name: CommandName) -> clap::Com
         } else {
             arg
         };
-        arg.hide(declared.scope.listed & name.bit() == 0)
+        let help = arg.get_long_help().or_else(|| arg.get_help());
+        let help = help.map(ToString::to_string).unwrap_or_default();
+        let default = if declared.has_default && declared.example != "[]" {
+            format!("[default: {}] ", declared.example.trim_matches('"'))
+        } else {
+            String::new()
+        };
+        let variable = super::environment::variable(declared.field);
+        arg.long_help(format!("{help}\n\n{default}[env: {variable}]"))
+            .hide(declared.scope.listed & name.bit() == 0)
     })
 }
 

@@ -4,11 +4,45 @@ use clap::{CommandFactory, FromArgMatches};
 
 use super::declaration::DECLARATIONS;
 use super::{Layer, SettingsError};
+use crate::model::{did_you_mean, shown};
 
 /// The prefix of environment variables.
 const PREFIX: &str = "SIGMA_BULK_";
 /// Settings whose variable may also lack `BULK_`, as Sigma's own tools have it.
 const SHORT_NAMES: [&str; 2] = ["client_id", "client_secret"];
+
+/// Variables that name the configuration file and the profile in it.
+const OTHERS: [&str; 2] = ["SIGMA_BULK_CONFIG", "SIGMA_BULK_PROFILE"];
+
+/// Returns the environment variable of a setting.
+pub(super) fn variable(field: &str) -> String {
+    format!("{PREFIX}{}", field.to_uppercase())
+}
+
+/// Checks the names of all environment variables: one that begins as those of this tool do and is none of them is misspelt,
+/// as an unknown key in the configuration is.
+///
+/// # Errors
+/// If there is one; the message says what it may have meant.
+pub(crate) fn check_names(names: impl IntoIterator<Item = String>) -> Result<(), SettingsError> {
+    let mut known: Vec<String> = (DECLARATIONS.iter())
+        .map(|declared| variable(declared.field))
+        .collect();
+    known.extend(OTHERS.map(str::to_owned));
+    let mut unknown: Vec<String> = (names.into_iter())
+        .filter(|name| name.starts_with(PREFIX) && !known.contains(name))
+        .map(|name| {
+            let near = did_you_mean(&name, known.iter().map(String::as_str));
+            format!("{}{near}", shown(&name))
+        })
+        .collect();
+    unknown.sort();
+    if unknown.is_empty() {
+        Ok(())
+    } else {
+        Err(SettingsError::UnknownVariables(unknown.join("; ")))
+    }
+}
 
 /// Returns what separates the items of a setting that is a list.
 fn separator(field: &str) -> Option<fn(char) -> bool> {
@@ -37,7 +71,7 @@ impl Layer {
         let mut layer = Self::default();
         for declared in DECLARATIONS {
             let upper = declared.field.to_uppercase();
-            let mut names = vec![format!("{PREFIX}{upper}")];
+            let mut names = vec![variable(declared.field)];
             if SHORT_NAMES.contains(&declared.field) {
                 names.push(format!("SIGMA_{upper}"));
             }

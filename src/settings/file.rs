@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::declaration::{DECLARATIONS, Declaration};
 use super::{Layer, SettingsError};
-use crate::model::did_you_mean;
+use crate::model::{did_you_mean, quoted};
 
 impl Layer {
     /// Returns the layer of a configuration file, with one of its profiles above it.
@@ -28,26 +29,26 @@ impl Layer {
         config: Option<&Path>,
         profile: Option<&str>,
     ) -> Result<Self, SettingsError> {
-        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let profile = profile.map(str::to_owned).or_else(|| {
             variable("SIGMA_BULK_PROFILE").map(|name| name.to_string_lossy().into_owned())
         });
-        let given = config
-            .map(Path::to_owned)
-            .or_else(|| variable("SIGMA_BULK_CONFIG").map(PathBuf::from));
-        let usual = || {
-            let home = variable("XDG_CONFIG_HOME")
-                .map(PathBuf::from)
-                .or_else(|| std::env::home_dir().map(|home| home.join(".config")))?;
-            Some(home.join("sigma-bulk/config.toml")).filter(|path| path.is_file())
-        };
-        match given.or_else(usual) {
+        let path = given_path(config).or_else(|| usual_path().filter(|path| path.is_file()));
+        match path {
             Some(path) => Self::from_file(&path, profile.as_deref()),
             None => match profile {
                 Some(profile) => Err(SettingsError::NoFile(profile)),
                 None => Ok(Self::default()),
             },
         }
+    }
+
+    /// Returns the names of the profiles in the configuration file that the environment names, or else in the usual one.
+    /// It is for the completion in a shell.
+    pub(crate) fn profiles() -> Option<Vec<String>> {
+        let path = given_path(None).or_else(usual_path)?;
+        let text = std::fs::read_to_string(path).ok()?;
+        let layer: Self = toml::from_str(&text).ok()?;
+        Some(layer.profile.into_keys().collect())
     }
 
     pub(super) fn from_toml(
@@ -79,11 +80,37 @@ impl Layer {
     }
 }
 
+fn variable(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Returns the configuration file that a flag or the environment names.
+fn given_path(config: Option<&Path>) -> Option<PathBuf> {
+    let variable = || variable("SIGMA_BULK_CONFIG").map(PathBuf::from);
+    config.map(Path::to_owned).or_else(variable)
+}
+
+/// Returns where the configuration file is unless it is named.
+fn usual_path() -> Option<PathBuf> {
+    let home = variable("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::home_dir().map(|home| home.join(".config")))?;
+    Some(home.join("sigma-bulk/config.toml"))
+}
+
+/// Returns the configuration file that `init` writes: the one that is named, or else the usual one.
+pub(crate) fn path_to_write(config: Option<&Path>) -> Option<PathBuf> {
+    given_path(config).or_else(usual_path)
+}
+
 /// Returns where a configuration file is wrong, and how. It shows neither the line nor a value, because a secret may
 /// stand there.
 fn describe(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start));
     let line = before.unwrap_or_default().matches('\n').count() + 1;
+    if let Some(unknown) = unknown_key(error.message()) {
+        return format!("line {line}: {unknown}");
+    }
     // serde's own messages: `invalid type: string "…", expected a boolean`.
     let message = match error.message().split_once("string \"") {
         Some((start, rest)) => match rest.rsplit_once("\", expected ") {
@@ -93,4 +120,16 @@ fn describe(text: &str, error: &toml::de::Error) -> String {
         None => error.message().to_owned(),
     };
     format!("line {line}: {}", message.trim_end())
+}
+
+/// Returns what to say about an unknown key, if that is what serde's message is about: ``unknown field `x`, expected one of
+/// `a`, `b` ``.
+fn unknown_key(message: &str) -> Option<String> {
+    let (key, _) = message.strip_prefix("unknown field `")?.split_once('`')?;
+    let known: Vec<String> = DECLARATIONS.iter().map(Declaration::key).collect();
+    let near = did_you_mean(key, known.iter().map(String::as_str));
+    Some(format!(
+        "unknown key {}{near}; sigma-bulk guide settings lists all",
+        quoted(key)
+    ))
 }

@@ -7,16 +7,20 @@ mod declaration;
 mod environment;
 mod example;
 mod file;
+mod secret;
 mod values;
 
 use secrecy::{ExposeSecret, SecretString};
 
 pub(crate) use declaration::{CommandName, Layer, Settings, first_refused, with_scope};
+pub(crate) use environment::check_names;
 pub(crate) use example::example;
+pub(crate) use file::path_to_write;
 pub(crate) use values::{LogFormat, Rate};
 
 use crate::gateway::Credentials;
 use crate::model::is_email;
+use crate::output::shell_quoted;
 use crate::sigma::hosts::Environment;
 
 /// The largest concurrency that makes sense: the connections of one process to one host.
@@ -48,6 +52,10 @@ pub(crate) enum SettingsError {
     NoFile(String),
     #[error("the environment variable {name} is wrong: {message}")]
     Environment { name: String, message: String },
+    #[error(
+        "unknown environment variables that begin with SIGMA_BULK_: {0}; correct or unset them (sigma-bulk guide settings lists all)"
+    )]
+    UnknownVariables(String),
     #[error("{setting}: {message}")]
     Value {
         setting: &'static str,
@@ -55,24 +63,51 @@ pub(crate) enum SettingsError {
     },
     #[error("the setting {0} has no default: please report it")]
     Default(&'static str),
-    #[error("the client id is missing: set SIGMA_CLIENT_ID, or client-id in the configuration")]
-    NoClientId,
-    #[error("the client secret is missing: set SIGMA_CLIENT_SECRET, or --client-secret-file FILE")]
-    NoClientSecret,
+    #[error("{}", missing_credentials(*id, *secret))]
+    NoCredentials {
+        /// Whether the client id is missing.
+        id: bool,
+        /// Whether the client secret is missing.
+        secret: bool,
+    },
     #[error("the client secret can't be read from {path}: {source}")]
     SecretFile {
         path: String,
         source: std::io::Error,
     },
+    #[error(
+        "the file of the client secret, {path}, can be read by other users: chmod 600 {}",
+        shell_quoted(path)
+    )]
+    OpenSecretFile { path: String },
+    #[error("--client-secret-command failed: {0}")]
+    SecretCommand(String),
+}
+
+fn missing_credentials(id: bool, secret: bool) -> String {
+    const ID: &str = "SIGMA_CLIENT_ID, or client-id in the configuration";
+    const SECRET: &str =
+        "SIGMA_CLIENT_SECRET, --client-secret-file FILE, or --client-secret-command COMMAND";
+    match (id, secret) {
+        (true, true) => format!(
+            "the client id and the client secret are missing: set {ID}; and {SECRET}; or run sigma-bulk init"
+        ),
+        (true, false) => format!("the client id is missing: set {ID}"),
+        _ => format!("the client secret is missing: set {SECRET}"),
+    }
 }
 
 impl Layer {
     /// Returns this layer above `below`.
     pub(crate) fn over(self, mut below: Self) -> Self {
         // There is one secret: a layer that gives it in one way overrides the other way in the layers below.
-        if self.client_secret.is_some() || self.client_secret_file.is_some() {
+        if self.client_secret.is_some()
+            || self.client_secret_file.is_some()
+            || self.client_secret_command.is_some()
+        {
             below.client_secret = None;
             below.client_secret_file = None;
+            below.client_secret_command = None;
         }
         // `quiet` and `verbose` exclude each other.
         if self.quiet == Some(true) {
@@ -136,32 +171,35 @@ impl Settings {
         Ok(())
     }
 
-    /// Returns the credentials. A secret that is given directly overrides one in a file.
+    /// Returns the credentials. A secret that is given directly overrides one in a file, which overrides a command.
     ///
     /// # Errors
     /// If they are missing or can't be read.
     pub(crate) fn credentials(&self) -> Result<Credentials, SettingsError> {
-        let is_sandbox = self.env == Environment::Sandbox;
-        let secret = match (&self.client_secret, &self.client_secret_file) {
-            (Some(secret), _) => secret.clone(),
-            (None, Some(path)) => std::fs::read_to_string(path)
-                .map(|text| SecretString::from(text.trim_start_matches('\u{feff}').trim()))
-                .map_err(|source| SettingsError::SecretFile {
-                    path: path.display().to_string(),
-                    source,
-                })?,
-            (None, None) if is_sandbox => SecretString::from("sandbox"),
-            (None, None) => return Err(SettingsError::NoClientSecret),
-        };
-        let id = match self.client_id.clone().filter(|id| !id.trim().is_empty()) {
-            Some(id) => id,
-            None if is_sandbox => "sandbox".to_owned(),
-            None => return Err(SettingsError::NoClientId),
-        };
-        if secret.expose_secret().trim().is_empty() {
-            return Err(SettingsError::NoClientSecret);
+        let given = |text: &SecretString| !text.expose_secret().trim().is_empty();
+        let mut secret = match (
+            &self.client_secret,
+            &self.client_secret_file,
+            &self.client_secret_command,
+        ) {
+            (Some(secret), ..) => Some(secret.clone()),
+            (None, Some(path), _) => Some(secret::from_file(path)?),
+            (None, None, Some(command)) => Some(secret::from_command(command)?),
+            (None, None, None) => None,
         }
-        Ok(Credentials { id, secret })
+        .filter(given);
+        let mut id = self.client_id.clone().filter(|id| !id.trim().is_empty());
+        if self.env == Environment::Sandbox {
+            secret.get_or_insert_with(|| SecretString::from("sandbox"));
+            id.get_or_insert_with(|| "sandbox".to_owned());
+        }
+        match (id, secret) {
+            (Some(id), Some(secret)) => Ok(Credentials { id, secret }),
+            (id, secret) => Err(SettingsError::NoCredentials {
+                id: id.is_none(),
+                secret: secret.is_none(),
+            }),
+        }
     }
 }
 
@@ -250,7 +288,9 @@ mod tests {
             limit: Some(3),
             ..Layer::default()
         };
-        let refused = CommandName::ALL.map(|name| first_refused(&flags, name).is_some());
-        assert_eq!(refused, [false, true, false, false, false]);
+        let refused = (CommandName::ALL.into_iter())
+            .filter(|name| first_refused(&flags, *name).is_some())
+            .collect::<Vec<_>>();
+        assert_eq!(refused, [CommandName::Resume]);
     }
 }

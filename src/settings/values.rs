@@ -11,6 +11,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
+pub(crate) use crate::output::ColorMode;
+
 /// The longest time span that makes sense.
 const LONGEST_SPAN: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -290,6 +292,7 @@ macro_rules! named_as_flag {
 }
 named_as_flag!(
     LogFormat,
+    ColorMode,
     crate::members::LookupMode,
     crate::sigma::hosts::Environment
 );

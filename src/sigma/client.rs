@@ -164,9 +164,22 @@ pub(crate) struct ApiResponse {
     pub status: u16,
     /// The body.
     pub body: Bytes,
+    /// When the server answered, as it says.
+    pub date: Option<HeaderValue>,
 }
 
 impl ApiResponse {
+    /// Returns how far the clock of this machine is ahead of the server's, in seconds. The header says whole seconds, and
+    /// the answer took a while.
+    pub(crate) fn clock_offset(&self) -> Option<i64> {
+        let date = httpdate::parse_http_date(self.date.as_ref()?.to_str().ok()?).ok()?;
+        let seconds = |time: SystemTime| {
+            let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            i64::try_from(since.as_secs()).ok()
+        };
+        Some(seconds(SystemTime::now())? - seconds(date)?)
+    }
+
     /// Parses the body.
     ///
     /// # Errors
@@ -362,6 +375,7 @@ impl Client {
         let is_html = says(CONTENT_TYPE, "html");
         if status.is_success() {
             let status = status.as_u16();
+            let date = headers.get(DATE).cloned();
             let body = read(response, MAX_BODY)
                 .await
                 .map_err(|what| AttemptError::Unreadable { status, what })?;
@@ -369,7 +383,7 @@ impl Client {
                 let what = wire::describe_page(&body);
                 return Err(AttemptError::Page { status, what });
             }
-            return Ok(ApiResponse { status, body });
+            return Ok(ApiResponse { status, body, date });
         }
         let answer = AnswerHeaders {
             retry_after: headers

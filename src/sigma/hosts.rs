@@ -90,6 +90,40 @@ pub(crate) enum HostError {
     Credentials,
 }
 
+impl Environment {
+    /// Returns the name on the command line and in the configuration.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Production => "production",
+            Self::Staging => "staging",
+            Self::Dev => "dev",
+            Self::Sandbox => "sandbox",
+        }
+    }
+}
+
+/// Returns the name of a cloud with what Sigma calls it.
+pub(crate) fn describe_cloud(name: &str) -> String {
+    let (cloud, region) = name.split_once('-').unwrap_or((name, ""));
+    let cloud = match cloud {
+        "aws" => "AWS",
+        "gcp" => "Google Cloud",
+        _ => "Azure",
+    };
+    let region = match (name, region) {
+        ("aws", _) => "US West",
+        ("aws-us-east", _) => "US East",
+        (_, "") => "US",
+        (_, "ca") => "Canada",
+        (_, "eu") => "Europe",
+        (_, "au") => "Australia",
+        (_, "uk") => "United Kingdom",
+        (_, "sa") => "Saudi Arabia",
+        (_, other) => other,
+    };
+    format!("{name:12} {cloud}, {region}")
+}
+
 fn near(cloud: &str) -> String {
     did_you_mean(cloud, CLOUDS.iter().map(|(name, _, _)| *name))
 }

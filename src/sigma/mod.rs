@@ -15,5 +15,6 @@ pub(crate) use client::{
 pub(crate) use error::{AttemptError, Origin, is_transient};
 pub(crate) use listing::{Cursor, Cursors, may_be_cut};
 pub(crate) use wire::{
-    Identity, MemberPage, Token, TypesPage, UnreadableBody, organization_of_members, parse_member,
+    Identity, ListedMember, MemberPage, Page, Token, TypesPage, UnreadableBody,
+    organization_of_members, parse_member,
 };

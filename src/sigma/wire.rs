@@ -219,22 +219,51 @@ impl<'de, E: Deserialize<'de>> Deserialize<'de> for WirePage<E> {
     }
 }
 
-/// One page of members.
+/// One page of a listing.
 #[derive(Debug)]
-pub(crate) struct MemberPage {
-    /// The members.
-    pub members: Vec<Member>,
+pub(crate) struct Page<E> {
+    /// What the page lists.
+    pub entries: Vec<E>,
     /// The cursor of the next page; `None` at the end.
     pub next: Option<Cursor>,
-    /// Whether the API says that more members follow.
+    /// Whether the API says that more follow.
     pub has_more: Option<bool>,
-    /// The total number of members, if the API reports it.
+    /// The total number, if the API reports it.
     pub total: Option<u64>,
-    /// The number of entries that can't be read as members.
+    /// The number of entries that can't be read.
     pub unreadable: usize,
 }
 
-impl MemberPage {
+impl<E> Page<E> {
+    fn of<W>(page: WirePage<W>, read: impl Fn(W) -> Option<E>) -> Self {
+        let all = page.entries.len();
+        let mut entries = Vec::with_capacity(all);
+        entries.extend(page.entries.into_iter().filter_map(read));
+        Self {
+            unreadable: all - entries.len(),
+            entries,
+            next: page.next,
+            has_more: page.has_more,
+            total: page.total,
+        }
+    }
+
+    /// Reads a page entry by entry, and skips and counts those that can't be read, unless that is all of them.
+    fn salvage(body: &[u8], read: impl Fn(&[u8]) -> Option<E>) -> Result<Self, UnreadableBody> {
+        let page = Self::of(from_json(body)?, |entry: &RawValue| {
+            read(entry.get().as_bytes())
+        });
+        if page.entries.is_empty() && page.unreadable > 0 {
+            return Err(UnreadableBody("none of its entries is a member".to_owned()));
+        }
+        Ok(page)
+    }
+}
+
+/// One page of members.
+pub(crate) type MemberPage = Page<Member>;
+
+impl Page<Member> {
     /// Reads a page, or the bare array that older organizations return. Entries that are not members are
     /// skipped and counted.
     ///
@@ -243,26 +272,47 @@ impl MemberPage {
     pub(crate) fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
         from_json(body)
             .map(|page| Self::of(page, |member: WireMember| Some(member.0)))
-            .or_else(|error| Self::salvage(body).ok_or(error))
+            .or_else(|error| {
+                Self::salvage(body, |entry| parse_member(entry).ok()).map_err(|_| error)
+            })
     }
+}
 
-    fn salvage(body: &[u8]) -> Option<Self> {
-        let readable = |entry: &RawValue| parse_member(entry.get().as_bytes()).ok();
-        let page = Self::of(from_json(body).ok()?, readable);
-        (!page.members.is_empty()).then_some(page)
-    }
+/// A member with what the API says about it and no update can change.
+#[derive(Clone, Debug)]
+pub(crate) struct ListedMember {
+    /// The member.
+    pub member: Member,
+    /// When and by whom, as the API writes it.
+    pub record: MemberRecord,
+}
 
-    fn of<E>(page: WirePage<E>, read: impl Fn(E) -> Option<Member>) -> Self {
-        let entries = page.entries.len();
-        let mut members = Vec::with_capacity(entries);
-        members.extend(page.entries.into_iter().filter_map(read));
-        Self {
-            unreadable: entries - members.len(),
-            members,
-            next: page.next,
-            has_more: page.has_more,
-            total: page.total,
-        }
+/// What the API says about a member and no update can change. Each part may be missing.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct MemberRecord {
+    /// When the member was created, RFC 3339.
+    pub created_at: Option<String>,
+    /// When it was last updated, RFC 3339.
+    pub updated_at: Option<String>,
+    /// The id of the member that created it.
+    pub created_by: Option<String>,
+    /// The id of the member that updated it last.
+    pub updated_by: Option<String>,
+}
+
+impl Page<ListedMember> {
+    /// As [`MemberPage::parse`], with the records.
+    ///
+    /// # Errors
+    /// As [`MemberPage::parse`].
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
+        Self::salvage(body, |entry| {
+            Some(ListedMember {
+                member: parse_member(entry).ok()?,
+                record: from_json(entry).unwrap_or_default(),
+            })
+        })
     }
 }
 
@@ -333,39 +383,25 @@ pub(crate) fn organization_of_members(body: &[u8]) -> Option<String> {
     (!first.is_empty() && page.entries.iter().all(is_same)).then_some(first)
 }
 
-/// One page of `GET /v2/accountTypes`.
-#[derive(Debug)]
-pub(crate) struct TypesPage {
-    /// The names of the account types.
-    pub names: Vec<String>,
-    /// The cursor of the next page; `None` at the end.
-    pub next: Option<Cursor>,
-    /// Whether the API says that more follow.
-    pub has_more: Option<bool>,
-    /// The total number, if the API reports it.
-    pub total: Option<u64>,
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AccountType {
     account_type_name: String,
 }
 
-impl TypesPage {
+/// One page of `GET /v2/accountTypes`: the names.
+pub(crate) type TypesPage = Page<String>;
+
+impl Page<String> {
     /// Reads the body.
     ///
     /// # Errors
     /// Returns an error if the body is not such a page.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, UnreadableBody> {
-        let page: WirePage<AccountType> = from_json(body)?;
-        let names = page.entries.into_iter();
-        Ok(Self {
-            names: names.map(|entry| entry.account_type_name).collect(),
-            next: page.next,
-            has_more: page.has_more,
-            total: page.total,
-        })
+        let page = from_json(body)?;
+        Ok(Self::of(page, |entry: AccountType| {
+            Some(entry.account_type_name)
+        }))
     }
 }
 
@@ -515,7 +551,7 @@ mod tests {
         let archived = |flag: &str| {
             let body = format!("\u{feff}[{}]", member("a", flag));
             let page = MemberPage::parse(body.as_bytes()).expect("a page");
-            page.members[0].values.is_true(Field::IsArchived)
+            page.entries[0].values.is_true(Field::IsArchived)
         };
         assert_eq!(
             ["true", "\"TRUE\"", "1", "false", "\"false\"", "0", "null"].map(archived),
@@ -534,7 +570,7 @@ mod tests {
             member("a", "true")
         );
         let page = MemberPage::parse(body.as_bytes()).expect("a page");
-        assert_eq!((page.members.len(), page.unreadable), (1, 5));
+        assert_eq!((page.entries.len(), page.unreadable), (1, 5));
         let next = page.next.map(|next| next.value);
         assert_eq!((next.as_deref(), page.total), (Some("n"), None));
         MemberPage::parse(format!("[{odd}]").as_bytes()).expect_err("none of them is one");

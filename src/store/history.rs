@@ -92,6 +92,8 @@ pub(crate) struct RowHistory {
     pub outcome: RowOutcome,
     /// Whether the member may have been changed.
     pub is_touched: bool,
+    /// Whether the outcome is recorded. Otherwise a resume goes on with the row.
+    pub is_settled: bool,
 }
 
 impl RunHistory {
@@ -163,6 +165,7 @@ impl RunHistory {
                 _ => None,
             },
         };
+        let is_settled = recorded.is_some();
         let mut outcome = recorded.unwrap_or_else(|| without_outcome(row, intent.is_some()));
         let is_touched = intent.is_some() && outcome.effect() != Effect::None;
         if let Some(intent) = intent {
@@ -174,6 +177,7 @@ impl RunHistory {
         Ok(RowHistory {
             outcome,
             is_touched,
+            is_settled,
         })
     }
 
@@ -311,6 +315,7 @@ impl RunHistory {
             let RowHistory {
                 outcome,
                 is_touched,
+                ..
             } = self.row(row)?;
             let Some(member) = outcome.member_id.filter(|_| is_touched) else {
                 continue;

@@ -3,6 +3,7 @@
 //!
 //! Reports are made from what is stored here; nothing here knows how they look, or who calls the API.
 
+pub(crate) mod catalog;
 pub(crate) mod history;
 pub(crate) mod journal;
 pub(crate) mod lock;

@@ -11,6 +11,8 @@ pub(crate) struct RunDir {
     path: PathBuf,
     /// The lock that this process holds while it uses the directory. It ends with the process.
     claim: Option<Arc<File>>,
+    /// The directory above it, if that was created for it.
+    created_parent: Option<PathBuf>,
 }
 
 /// The run directory can't be used.
@@ -32,6 +34,12 @@ pub(crate) enum RunDirError {
     UnderWay { path: String },
     #[error("{path} does not hold a run: it has no journal.jsonl")]
     NoRun { path: String },
+    #[error(
+        "there is no run below runs/ yet, so that latest names none; write the path of a run directory"
+    )]
+    NoLatest,
+    #[error("the run directory {path} can't be created: {source}; --run-dir DIR puts it elsewhere")]
+    Create { path: String, source: io::Error },
     #[error("the run directory {path} can't be used: {source}")]
     Io { path: String, source: io::Error },
 }
@@ -45,13 +53,17 @@ impl RunDir {
         let dir = Self {
             path: path.to_owned(),
             claim: None,
+            created_parent: None,
         };
         dir.check_free()?;
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(path).map_err(|source| dir.error(source))?;
+        builder.create(path).map_err(|source| RunDirError::Create {
+            path: path.display().to_string(),
+            source,
+        })?;
         let claim = dir.lock()?;
         // The process that used it until now may have left a run.
         dir.check_free()?;
@@ -93,9 +105,9 @@ impl RunDir {
     }
 
     /// Checks that no file with the name of one of a run's files is in the way. (A run that was killed before its first
-    /// record leaves its copy of the input, which only its owner can read.)
+    /// record leaves its copy of the input and a summary, which only its owner can read.)
     fn check_files(&self) -> Result<(), RunDirError> {
-        let made_at_the_end = [self.results(), self.failed(), self.undo(), self.summary()];
+        let made_at_the_end = [self.results(), self.failed(), self.undo()];
         let of_others = |file: &Path| {
             fs::symlink_metadata(file)
                 .is_ok_and(|metadata| !metadata.is_file() || is_open_to_others(&metadata))
@@ -105,11 +117,27 @@ impl RunDir {
             .find(|file| fs::symlink_metadata(file).is_ok())
             .cloned()
             .or_else(|| {
-                [self.input(), self.plan()]
+                [self.input(), self.plan(), self.summary()]
                     .into_iter()
                     .find(|file| of_others(file))
+            })
+            .or_else(|| {
+                let is_there = self.summary().exists();
+                (is_there && !self.has_starting_summary()).then(|| self.summary())
             });
         in_the_way.map_or(Ok(()), |file| Err(in_the_way_error(&file)))
+    }
+
+    /// Returns whether summary.json is that of a run that was killed before its first record.
+    fn has_starting_summary(&self) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Stub {
+            state: String,
+        }
+        fs::read(self.summary())
+            .ok()
+            .and_then(|bytes| serde_json::from_slice::<Stub>(&bytes).ok())
+            .is_some_and(|summary| summary.state == "running")
     }
 
     /// Checks that the input is not the file into which it is copied.
@@ -176,7 +204,11 @@ impl RunDir {
             path = parent.join(format!("{name}-{number}"));
             number += 1;
         }
-        Self::create(&path, source)
+        let is_first = !parent.exists();
+        Ok(Self {
+            created_parent: is_first.then(|| parent.to_owned()),
+            ..Self::create(&path, source)?
+        })
     }
 
     /// Opens a directory that holds a run.
@@ -187,6 +219,7 @@ impl RunDir {
         let dir = Self {
             path: path.to_owned(),
             claim: None,
+            created_parent: None,
         };
         let is_file = |metadata: fs::Metadata| metadata.is_file();
         if fs::symlink_metadata(dir.journal()).is_ok_and(is_file) {
@@ -201,11 +234,22 @@ impl RunDir {
     /// Removes a new directory with the files that this tool put into it, because the run can't start.
     pub(crate) fn discard(&self) {
         let journal = self.journal();
-        for file in [self.input(), self.plan(), temporary_path(&journal), journal] {
+        let summary = self.summary();
+        for file in [
+            self.input(),
+            self.plan(),
+            temporary_path(&journal),
+            journal,
+            temporary_path(&summary),
+            summary,
+        ] {
             let _ = fs::remove_file(file);
         }
-        // This removes it only if it is empty.
+        // These remove a directory only if it is empty.
         let _ = fs::remove_dir(&self.path);
+        if let Some(parent) = &self.created_parent {
+            let _ = fs::remove_dir(parent);
+        }
     }
 
     /// Creates a file in it that only its owner can read.

@@ -2,7 +2,7 @@
 
 use sigma_bulk::sandbox::Endpoint;
 
-use crate::harness::{Api, Bench};
+use crate::harness::{Api, Bench, many};
 
 const CSV: &str = "Email,First Name,Member Type,isArchived\n\
                    user1@x.org,Anna,Creator,\n\
@@ -43,15 +43,15 @@ fn dry_run_only_reads_and_shows_the_changes() {
 }
 
 #[test]
-fn dry_run_prints_50_members_and_saves_all() {
+fn dry_run_prints_20_members_and_saves_all() {
     let (api, bench) = (Api::with_users(60), Bench::new());
     let rows: String = (1..=60).map(|n| format!("user{n}@x.org,A\n")).collect();
     let ran = bench
         .update(&api, format!("Email,First Name\n{rows}"), &["--dry-run"])
         .exits(0);
-    assert_eq!(ran.stdout.matches("First Name").count(), 50);
+    assert_eq!(ran.stdout.matches("First Name").count(), 20);
     assert!(
-        ran.stdout.contains("… and 10 rows more, in results.csv"),
+        ran.stdout.contains("… and 40 members more, in results.csv"),
         "{}",
         ran.stdout
     );
@@ -154,7 +154,9 @@ fn save_plan_overwrites_only_plan_files() {
     save("input.csv", "a").exits(2).says("not a plan");
     assert_eq!(bench.read("input.csv"), CSV);
     save("plan.jsonl", "b").exits(1);
-    save("plan.jsonl", "c").exits(1);
+    save("plan.jsonl", "c").exits(2).says("--force");
+    let more = ["--dry-run", "--save-plan", "plan.jsonl", "--force"];
+    bench.update(&api, CSV, &more).exits(1);
 }
 
 /// Each further row of a member is compared with the values that the earlier rows would leave.
@@ -193,8 +195,8 @@ fn truncated_plan_is_rejected() {
 /// A stopped dry run writes no plan, because the plan would lack rows. Its resume writes the whole plan.
 #[test]
 fn stopped_dry_run_saves_its_plan_on_resume() {
-    let (api, bench) = (Api::with_users(3), Bench::new());
-    let csv = "Email,First Name\nuser1@x.org,A\nnobody@x.org,B\nuser2@x.org,C\nuser3@x.org,D\n";
+    let (api, bench) = (Api::with_users(2000), Bench::new());
+    let csv = many(2000).replacen("user2@", "nobody@", 1);
     let mut more = vec!["--dry-run", "--save-plan", "p.jsonl", "--concurrency", "1"];
     more.extend(["--max-failures", "1"]);
     let ran = bench.update(&api, csv, &more).exits(4);
@@ -203,13 +205,25 @@ fn stopped_dry_run_saves_its_plan_on_resume() {
     assert!(ran.stdout.contains(next), "{}", ran.stdout);
     assert!(ran.stdout.contains("1 not possible"), "{}", ran.stdout);
     bench.resume(&["--save-plan", "p.jsonl"]).exits(1);
-    // The head, three rows, and the end.
-    assert_eq!(bench.read("p.jsonl").lines().count(), 1 + 3 + 1);
+    // The head, all rows but one, and the end.
+    assert_eq!(bench.read("p.jsonl").lines().count(), 1 + 1999 + 1);
     let url = api.sandbox.url();
     bench
         .run(&["apply", "p.jsonl", "--rate", "0", "--base-url", &url])
         .exits(0);
-    assert_eq!(api.member("user3@x.org").first_name, "D");
+    assert_eq!(api.member("user3@x.org").first_name, "New3");
+}
+
+/// Nothing is left to resume when the row that hits the limit is the last one.
+#[test]
+fn a_limit_at_the_last_row_leaves_nothing_to_resume() {
+    let (api, bench) = (Api::with_users(2), Bench::new());
+    let csv = "Email,First Name\nuser1@x.org,A\nuser2@x.org,B\nnobody@x.org,C\n";
+    let more = ["--concurrency", "1", "--max-failures", "1"];
+    let ran = bench.update(&api, csv, &more).exits(4);
+    assert!(!ran.stdout.contains("to continue"), "{}", ran.stdout);
+    assert_eq!(bench.summary()["state"], "complete");
+    assert_eq!(bench.summary()["stop"], "failure_limit");
 }
 
 #[test]

@@ -229,12 +229,14 @@ fn second_signal_exits_at_once() {
     send(&child, "-INT");
     std::thread::sleep(Duration::from_millis(300));
     send(&child, "-INT");
-    let (status, _) = ended(child);
+    let (status, text) = ended(child);
     assert_eq!(status, Some(130));
-    assert!(
-        !bench.path("run/summary.json").exists(),
+    assert_eq!(
+        bench.summary()["state"],
+        "running",
         "the run did not wait for requests in flight"
     );
+    assert!(text.contains("sigma-bulk resume run"), "{text}");
     let journal = bench.read("run/journal.jsonl");
     assert!(journal.contains("\"intent\""), "what was sent is recorded");
 }
@@ -299,5 +301,5 @@ fn signal_during_listing_exits_at_once() {
         bench.check_files(),
         [("not_attempted".to_owned(), 2)].into()
     );
-    assert_eq!(bench.summary()["requests"]["total"], 3);
+    assert_eq!(bench.summary()["requests"]["total"], 4);
 }

@@ -40,7 +40,8 @@ fn unreadable_update_body_is_verified_by_reading() {
             1,
             "it was not sent again"
         );
-        assert_eq!(api.stats().requests_to(Endpoint::GetMember), 1);
+        // One for the user of the credentials, and one to verify the update.
+        assert_eq!(api.stats().requests_to(Endpoint::GetMember), 2);
     }
 }
 

@@ -14,6 +14,7 @@ const CSV: &str = "Email,First Name,New Email\n\
 
 fn settings() -> insta::Settings {
     let mut settings = insta::Settings::clone_current();
+    settings.add_filter(r"(?m)^\d\d:\d\d:\d\d ", "[time] ");
     settings.add_filter(r"in \d+\.\d s(, \d+\.\d rows/s)?", "in [time]");
     settings.add_filter(r"\[request [0-9a-f]+\]", "[request …]");
     settings.add_filter(r"http://127\.0\.0\.1:\d+", "[url]");

@@ -112,7 +112,7 @@ fn environment_overrides_profile_overrides_file() {
 fn secret_can_be_read_from_a_file() {
     let (api, bench) = (Api::with_users(1), Bench::new());
     bench.write("input.csv", CSV);
-    bench.write("secret.toml", format!("{}\n", crate::harness::SECRET));
+    bench.write_private("secret.toml", format!("{}\n", crate::harness::SECRET));
     let url = api.sandbox.url();
     let mut command = bench.command();
     command.env_remove("SIGMA_CLIENT_SECRET");
@@ -153,7 +153,7 @@ fn secret_ignores_byte_order_mark_and_line_end() {
     });
     let bench = Bench::new();
     bench.write("input.csv", CSV);
-    bench.write("secret.toml", format!("\u{feff}{secret}\r\n"));
+    bench.write_private("secret.toml", format!("\u{feff}{secret}\r\n"));
     let url = api.sandbox.url();
     let words = bench.update_words(&url, &[]);
     let mut command = bench.command();
@@ -184,7 +184,17 @@ fn logs_are_text_or_json_without_personal_data() {
     );
     let bench = Bench::new();
     let ran = bench
-        .update(&api, CSV, &["--log-level", "debug", "--log-file", "a.log"])
+        .update(
+            &api,
+            CSV,
+            &[
+                "--log-level",
+                "debug",
+                "--log-file",
+                "a.log",
+                "--no-progress",
+            ],
+        )
         .exits(0);
     assert_eq!(ran.stderr, "");
     assert!(!bench.read("a.log").is_empty());

@@ -14,7 +14,7 @@
 
 use std::num::NonZeroU64;
 
-use super::record::{Record, RequestTotals, SessionEnd};
+use super::record::{Record, RequestTotals, Sample, SessionEnd};
 use crate::model::Effect;
 
 /// An offset into the journal. No record of a row stands at 0, because the head does.
@@ -59,9 +59,21 @@ pub(crate) struct JournalIndex {
     rows: Vec<RowEntry>,
     /// The organization of a run that was not bound when it started.
     organization: Option<String>,
-    /// What each session of the run has sent.
-    sessions: Vec<RequestTotals>,
-    ended: Option<SessionEnd>,
+    /// The sessions of the run, of which there is at least one.
+    sessions: Vec<SessionHistory>,
+}
+
+/// What the journal holds about a session.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct SessionHistory {
+    /// When it started, RFC 3339 in UTC. The first one started when the run did.
+    pub resumed_at: Option<String>,
+    /// What it has sent.
+    pub totals: RequestTotals,
+    /// How it ended, if that is recorded.
+    pub ended: Option<SessionEnd>,
+    /// What it was doing, second by second.
+    pub samples: Vec<Sample>,
 }
 
 impl JournalIndex {
@@ -70,8 +82,7 @@ impl JournalIndex {
         Self {
             rows: vec![RowEntry::default(); rows as usize],
             organization: None,
-            sessions: vec![RequestTotals::default()],
-            ended: None,
+            sessions: vec![SessionHistory::default()],
         }
     }
 
@@ -79,10 +90,10 @@ impl JournalIndex {
     pub(crate) fn add(&mut self, at: u64, record: &Record) {
         match record {
             Record::Head(_) => {}
-            Record::Resumed(_) => {
-                self.sessions.push(RequestTotals::default());
-                self.ended = None;
-            }
+            Record::Resumed(at) => self.sessions.push(SessionHistory {
+                resumed_at: Some(at.clone()),
+                ..SessionHistory::default()
+            }),
             Record::Intent(intent) => {
                 if let Some(entry) = self.entry(intent.row) {
                     entry.intent = Offset::new(at);
@@ -112,14 +123,23 @@ impl JournalIndex {
             }
             Record::Organization(id) => self.organization = Some(id.clone()),
             Record::Totals(totals) => self.set_totals(totals.clone()),
-            Record::Ended(ended) => self.ended = Some(ended.clone()),
+            Record::Sample(sample) => {
+                if let Some(session) = self.sessions.last_mut() {
+                    session.samples.push(sample.clone());
+                }
+            }
+            Record::Ended(ended) => {
+                if let Some(session) = self.sessions.last_mut() {
+                    session.ended = Some(ended.clone());
+                }
+            }
         }
     }
 
     /// Sets what the last session has sent.
     pub(crate) fn set_totals(&mut self, totals: RequestTotals) {
-        if let Some(last) = self.sessions.last_mut() {
-            *last = totals;
+        if let Some(session) = self.sessions.last_mut() {
+            session.totals = totals;
         }
     }
 
@@ -145,14 +165,9 @@ impl JournalIndex {
         self.organization.as_deref()
     }
 
-    /// Returns what each session of the run has sent.
-    pub(crate) fn sessions(&self) -> &[RequestTotals] {
+    /// Returns the sessions of the run.
+    pub(crate) fn sessions(&self) -> &[SessionHistory] {
         &self.sessions
-    }
-
-    /// Returns how the last session of the run ended, if that is recorded.
-    pub(crate) const fn ended(&self) -> Option<&SessionEnd> {
-        self.ended.as_ref()
     }
 
     fn entry(&mut self, row: u32) -> Option<&mut RowEntry> {

@@ -13,9 +13,12 @@ mod write;
 
 use std::time::Duration;
 
-pub(crate) use index::{JournalIndex, RecordOffsets};
+pub(crate) use index::{JournalIndex, RecordOffsets, SessionHistory};
 pub(crate) use read::{JournalError, JournalExtent, JournalReader};
-pub(crate) use record::{Head, InputKind, Record, RequestTotals, SessionEnd};
+pub(crate) use record::{
+    CredentialUser, Head, InputKind, Origin, Record, RequestTotals, RunReference, Sample,
+    SessionEnd,
+};
 pub(crate) use write::{Journal, JournalLost};
 
 /// The version of the format.

@@ -9,17 +9,18 @@ use crate::input::header::ColumnRules;
 use crate::model::RowOutcome;
 
 /// What the rows of a run are read from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum InputKind {
     /// A CSV.
+    #[default]
     Csv,
     /// A plan, which a dry run saved or an undo made.
     Plan,
 }
 
 /// The first line: what the run is bound to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Head {
     /// The version of the format.
     pub version: u32,
@@ -58,6 +59,58 @@ pub(crate) struct Head {
     /// `--limit`: the input may have more rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
+    /// Who started the run, and how.
+    #[serde(default)]
+    pub origin: Origin,
+}
+
+/// Who started a run, how, and which other run it belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Origin {
+    /// The command line, without secrets.
+    pub command_line: String,
+    /// The settings that differ from the defaults, as flags, without secrets.
+    pub settings: Vec<String>,
+    /// The name of the operating system's user.
+    pub os_user: String,
+    /// The user to whom the credentials belong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<CredentialUser>,
+    /// The run that this one undoes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<RunReference>,
+    /// The run whose failed.csv is the input of this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reruns: Option<RunReference>,
+}
+
+/// The user to whom the credentials of a run belong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CredentialUser {
+    /// The member's id.
+    pub id: String,
+    /// The email, if the API returned it.
+    pub email: Option<String>,
+}
+
+/// Names another run, wherever its directory is by now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RunReference {
+    /// When it started, RFC 3339 in UTC.
+    pub started_at: String,
+    /// The SHA-256 of its input.
+    pub input_sha256: String,
+}
+
+impl Head {
+    /// Returns what names this run in another one.
+    pub(crate) fn reference(&self) -> RunReference {
+        RunReference {
+            started_at: self.started_at.clone(),
+            input_sha256: self.input_sha256.clone(),
+        }
+    }
 }
 
 /// The requests and the time of one session of a run, so far.
@@ -82,6 +135,35 @@ pub(crate) struct SessionEnd {
     pub exit_code: u8,
     /// When it ended, RFC 3339 in UTC.
     pub at: String,
+    /// `error` in `summary.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What a session was doing at one moment, for the charts of a report. There is at most one in a second.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Sample {
+    /// Seconds since the session started.
+    pub seconds: f64,
+    /// Rows that have ended in this session.
+    pub rows: u64,
+    /// Of these, rows that did not succeed.
+    pub failed: u64,
+    /// Requests of this session.
+    pub requests: u64,
+    /// The rate limit in force, in requests a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+    /// The median time of the answers since the sample before, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub median_ms: Option<f64>,
+    /// The time that 95% of these answers did not exceed, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p95_ms: Option<f64>,
+    /// Whether all requests were paused, or waited for the end of an outage.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
 }
 
 /// One line.
@@ -103,6 +185,8 @@ pub(crate) enum Record {
     /// What this session has sent so far.
     #[serde(rename = "sent")]
     Totals(RequestTotals),
+    /// What this session is doing at the moment.
+    Sample(Sample),
     /// This session ended.
     Ended(SessionEnd),
 }

@@ -141,6 +141,11 @@ impl Journal {
     }
 
     /// Takes the index, which is right if no write failed. The journal has an empty one afterwards.
+    pub(crate) const fn index(&self) -> &JournalIndex {
+        &self.index
+    }
+
+    /// Returns the index, and leaves an empty one.
     pub(crate) fn take_index(&mut self) -> JournalIndex {
         std::mem::replace(&mut self.index, JournalIndex::new(0))
     }

@@ -1,0 +1,87 @@
+//! Where the client secret comes from, if it is neither a flag nor a variable: a file, or the output of a command.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::SettingsError;
+
+/// How long a command may take: long enough to unlock a password manager by hand.
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+
+/// Reads a secret from a file that only its owner can read.
+///
+/// # Errors
+/// If it can't be read, or others can read it.
+pub(super) fn from_file(path: &Path) -> Result<SecretString, SettingsError> {
+    let shown = || path.display().to_string();
+    let failing = |source| SettingsError::SecretFile {
+        path: shown(),
+        source,
+    };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let metadata = std::fs::metadata(path).map_err(failing)?;
+        // A pipe, such as one of a shell's `<(…)`, is read once, by this process.
+        if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
+            return Err(SettingsError::OpenSecretFile { path: shown() });
+        }
+    }
+    let text = std::fs::read_to_string(path).map_err(failing)?;
+    Ok(secret(&text))
+}
+
+/// Returns what a command of the shell prints. What it writes to standard error is shown.
+///
+/// # Errors
+/// If it can't be started, fails, prints nothing, or takes too long. What it prints is never part of the message.
+pub(super) fn from_command(command: &str) -> Result<SecretString, SettingsError> {
+    let failed = |what: String| SettingsError::SecretCommand(what);
+    let (shell, flag) = if cfg!(windows) {
+        ("cmd", "/C")
+    } else {
+        ("sh", "-c")
+    };
+    let mut child = Command::new(shell)
+        .args([flag, command])
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| failed(format!("it can't be started: {error}")))?;
+    let Some(mut stdout) = child.stdout.take() else {
+        return Err(failed("its output can't be read".to_owned()));
+    };
+    let (sender, output) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let read = stdout.read_to_string(&mut text).map(|_| text);
+        let _ = sender.send(read);
+    });
+    let Ok(read) = output.recv_timeout(COMMAND_LIMIT) else {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(failed(format!(
+            "it took longer than {} s",
+            COMMAND_LIMIT.as_secs()
+        )));
+    };
+    let status =
+        (child.wait()).map_err(|error| failed(format!("it can't be waited for: {error}")))?;
+    if !status.success() {
+        return Err(failed(format!("{status}; see its messages above")));
+    }
+    let text = read.map_err(|_| failed("it does not print text".to_owned()))?;
+    if text.trim().is_empty() {
+        return Err(failed("it printed nothing".to_owned()));
+    }
+    Ok(secret(&text))
+}
+
+/// Returns the secret that a text holds, without a byte order mark and white space around it.
+fn secret(text: &str) -> SecretString {
+    SecretString::from(text.trim_start_matches('\u{feff}').trim())
+}
