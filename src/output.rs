@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use console::Term;
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressDrawTarget, TermLike};
 
 use crate::clock::time_of_day;
 
@@ -160,19 +160,22 @@ impl Output {
         }
     }
 
-    /// Returns the width of the terminal of the bar. If it has become narrower since it was asked last, the bar, which the
-    /// terminal has wrapped, is removed.
-    pub(crate) fn fit_bar(&self) -> usize {
+    /// Returns the width that the bar may use.
+    pub(crate) fn bar_width(&self) -> usize {
+        let bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        self.unwrap_bar(bar.as_ref()).saturating_sub(ECHO)
+    }
+
+    /// Returns the width of the terminal of the bar. If it has become narrower since it was asked last, the terminal has
+    /// wrapped the bar, and all of its lines are removed: indicatif knows of one.
+    fn unwrap_bar(&self, bar: Option<&ProgressBar>) -> usize {
         let width = width_of(&Term::stderr()).unwrap_or(DEFAULT_WIDTH);
         let before = self.width.swap(width, Ordering::Relaxed);
-        if width < before {
-            let rows = before.div_ceil(width.max(1));
-            let bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(bar) = &*bar {
-                bar.suspend(|| {
-                    let _ = Term::stderr().clear_last_lines(rows.saturating_sub(1));
-                });
-            }
+        if let Some(bar) = bar.filter(|_| width < before) {
+            let rows = before.saturating_sub(ECHO).div_ceil(width.max(1));
+            bar.suspend(|| {
+                let _ = Term::stderr().clear_last_lines(rows.saturating_sub(1));
+            });
         }
         width
     }
@@ -226,7 +229,10 @@ impl Output {
         let mut write = || stream.write_fmt(text).and_then(|()| stream.flush());
         let bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
         let result = match &*bar {
-            Some(bar) => bar.suspend(write),
+            Some(bar) => {
+                self.unwrap_bar(Some(bar));
+                bar.suspend(write)
+            }
             None => write(),
         };
         // The failure can't be reported anywhere; it stops the run.
@@ -316,6 +322,64 @@ pub(crate) fn is_interactive() -> bool {
 /// Returns whether stderr is a terminal, so that a progress bar can be shown.
 pub(crate) fn has_terminal() -> bool {
     io::stderr().is_terminal()
+}
+
+/// The columns that stay free to the right of a bar: a terminal echoes Ctrl-C as `^C` at the cursor, and if that did not fit,
+/// the bar would move up and stay there.
+const ECHO: usize = 3;
+/// How often a bar is drawn at most.
+const DRAWS_PER_SECOND: u8 = 10;
+
+/// Returns the terminal on which a bar is drawn.
+pub(crate) fn bar_target() -> ProgressDrawTarget {
+    ProgressDrawTarget::term_like_with_hz(Box::new(BarTerm(Term::buffered_stderr())), DRAWS_PER_SECOND)
+}
+
+/// Standard error, with [`ECHO`] columns less.
+#[derive(Debug)]
+struct BarTerm(Term);
+
+impl TermLike for BarTerm {
+    fn width(&self) -> u16 {
+        let width = width_of(&self.0).unwrap_or(DEFAULT_WIDTH);
+        u16::try_from(width.saturating_sub(ECHO)).unwrap_or(u16::MAX)
+    }
+
+    fn height(&self) -> u16 {
+        self.0.size().0
+    }
+
+    fn move_cursor_up(&self, lines: usize) -> io::Result<()> {
+        self.0.move_cursor_up(lines)
+    }
+
+    fn move_cursor_down(&self, lines: usize) -> io::Result<()> {
+        self.0.move_cursor_down(lines)
+    }
+
+    fn move_cursor_right(&self, columns: usize) -> io::Result<()> {
+        self.0.move_cursor_right(columns)
+    }
+
+    fn move_cursor_left(&self, columns: usize) -> io::Result<()> {
+        self.0.move_cursor_left(columns)
+    }
+
+    fn write_line(&self, line: &str) -> io::Result<()> {
+        self.0.write_line(line)
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.0.write_str(text)
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.0.clear_line()
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Returns the width of a terminal in columns; `None` without one.

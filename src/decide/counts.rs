@@ -6,6 +6,9 @@ use std::collections::{HashMap, HashSet};
 use super::{ChangeKinds, Decision};
 use crate::model::{Found, Member, Outcome};
 
+/// The number of rows that are kept as examples.
+const EXAMPLES: usize = 3;
+
 /// What would become of the rows of a run, counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -19,6 +22,8 @@ pub(crate) struct Counts {
     pub empty: u64,
     /// Rows that can't be sent: invalid ones, conflicts, and rows whose member is not found.
     pub not_possible: u64,
+    /// The first of these rows, as `line 3: …`.
+    pub examples: Vec<String>,
     /// The changes by kind.
     pub kinds: ChangeKinds,
     changed: HashSet<Box<str>>,
@@ -34,6 +39,13 @@ impl Counts {
                 Found::One(self.latest.get(&member.id).cloned().unwrap_or(member))
             }
             other => other,
+        }
+    }
+
+    /// Keeps a row that is not possible as an example.
+    pub(crate) fn add_example(&mut self, line: u64, message: &str) {
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(format!("line {line}: {message}"));
         }
     }
 

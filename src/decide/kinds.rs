@@ -39,6 +39,8 @@ pub(crate) struct ChangeKinds {
     plain: BTreeMap<(Field, bool), u64>,
     /// Changes of fields with few values, by the value before and the target value. For emails these are domains.
     transitions: BTreeMap<(Field, String, String), u64>,
+    /// Members that are archived without a word about their documents.
+    orphans: u64,
     /// Changes of these fields that are not counted by transition, because there are too many.
     others: BTreeMap<Field, u64>,
 }
@@ -46,6 +48,13 @@ pub(crate) struct ChangeKinds {
 impl ChangeKinds {
     /// Counts the changes of a row.
     pub(crate) fn add(&mut self, changes: &[Change]) {
+        let is_archived = changes.iter().any(|change| {
+            change.field.archives() && change.after == Value::Flag(true) && change.is_visible()
+        });
+        let says_whose = |change: &Change| {
+            matches!(change.field, Field::NewOwner | Field::ArchiveDocuments)
+        };
+        self.orphans += u64::from(is_archived && !changes.iter().any(says_whose));
         for change in changes.iter().filter(|change| change.is_shown()) {
             let before = change.before.as_ref().map(Value::as_str);
             let (before, after) = (before.unwrap_or_default(), change.after.as_str());
@@ -73,6 +82,16 @@ impl ChangeKinds {
         } else {
             *self.transitions.entry(key).or_default() += 1;
         }
+    }
+
+    /// Returns what to think of before members are archived, if there is anything.
+    pub(crate) fn warning(&self) -> Option<String> {
+        (self.orphans > 0).then(|| {
+            format!(
+                "{} archived without newOwner or archiveDocuments: Sigma does not document whose the documents become",
+                count(self.orphans, "member")
+            )
+        })
     }
 
     /// Returns the kinds, the destructive ones first.
@@ -169,11 +188,12 @@ impl ChangeKinds {
             .iter()
             .filter(|(before, after, _)| fold(before) != fold(after));
         for (index, (before, after, changes)) in moved.take(2).enumerate() {
-            let of_them = if index == 0 { " of them" } else { "" };
-            text = format!(
-                "{text}, {}{of_them} @{before} → @{after}",
-                grouped(*changes)
-            );
+            let number = match index {
+                _ if *changes == all && all > 1 => "all of them".to_owned(),
+                0 => format!("{} of them", grouped(*changes)),
+                _ => grouped(*changes),
+            };
+            text = format!("{text}, {number} @{before} → @{after}");
         }
         (all > 0).then_some(Kind {
             severity: Severity::Usual,

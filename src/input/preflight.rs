@@ -41,8 +41,6 @@ pub struct Preflight {
     uses: Uses,
     /// The number of rows that request a new owner or archived documents without archiving the member.
     pub stray_companions: u32,
-    /// The number of rows that archive a member without a new owner and without archiving the documents.
-    pub archived_without_owner: u32,
     /// The members that rows archive.
     pub archived: HashSet<KeyId>,
     /// Cells that look damaged.
@@ -215,12 +213,6 @@ impl Preflight {
     pub fn warning_lines(&self) -> Vec<String> {
         let mut lines = self.warnings.lines();
         let rows = |number: u32| count(number.into(), "row");
-        if self.archived_without_owner > 0 {
-            lines.push(format!(
-                "{} without newOwner or archiveDocuments, where a member is archived: Sigma does not document whose the documents become",
-                rows(self.archived_without_owner)
-            ));
-        }
         if self.stray_companions > 0 {
             lines.push(format!(
                 "{} with newOwner, archiveDocuments or archiveScheduledExports, where no member is archived: Sigma documents them only together",
@@ -247,12 +239,6 @@ impl Preflight {
             || values.is_true(Field::ArchiveScheduledExports);
         if companion && !row.archives() {
             self.stray_companions += 1;
-        }
-        if row.archives()
-            && values.get(Field::NewOwner).is_none()
-            && values.get(Field::ArchiveDocuments).is_none()
-        {
-            self.archived_without_owner += 1;
         }
         for (field, value) in values.iter() {
             if let Some(text) = value.as_text()

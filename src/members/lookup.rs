@@ -46,8 +46,22 @@ pub(crate) enum LookupError {
     Each(#[source] FailureCause),
 }
 
-/// Is told how far a listing is.
-struct Observer(Box<dyn Fn(ListingProgress) + Send + Sync>);
+/// How far the look-up before the first change is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LookupProgress {
+    /// The organization is listed.
+    Listing(ListingProgress),
+    /// Names are looked up one by one.
+    Each {
+        /// Those that were looked up.
+        done: usize,
+        /// All of them.
+        of: usize,
+    },
+}
+
+/// Is told how far the look-up is.
+struct Observer(Box<dyn Fn(LookupProgress) + Send + Sync>);
 
 impl std::fmt::Debug for Observer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -117,10 +131,10 @@ impl Lookup {
         }
     }
 
-    /// Returns the look-up with an observer that is told of every page of a listing.
+    /// Returns the look-up with an observer that is told how far it is.
     pub(crate) fn observed(
         mut self,
-        observer: impl Fn(ListingProgress) + Send + Sync + 'static,
+        observer: impl Fn(LookupProgress) + Send + Sync + 'static,
     ) -> Self {
         self.observer = Some(Observer(Box::new(observer)));
         self
@@ -157,12 +171,25 @@ impl Lookup {
         // Whether a new email is free, a listing shows well enough: the API refuses it otherwise.
         let is_settled =
             |key: KeyId| self.is_known(key) || (is_listed && self.preflight.is_new_email_only(key));
-        stream::iter(keys.into_iter().filter(|key| !is_settled(*key)))
+        let keys: Vec<KeyId> = keys.into_iter().filter(|key| !is_settled(*key)).collect();
+        let of = keys.len();
+        stream::iter(keys)
             .map(|key| self.look_up_beforehand(key, spellings.get(&key).map(Vec::as_slice)))
             .buffer_unordered(concurrency)
-            .try_collect::<()>()
+            .try_fold(0, async |done, ()| {
+                let done = done + 1;
+                self.observe(LookupProgress::Each { done, of });
+                Ok(done)
+            })
             .await
-            .map_err(|failure| LookupError::Each(failure.cause))
+            .map_err(|failure| LookupError::Each(failure.cause))?;
+        Ok(())
+    }
+
+    fn observe(&self, progress: LookupProgress) {
+        if let Some(observer) = &self.observer {
+            observer.0(progress);
+        }
     }
 
     /// Looks up an email that rows may spell in several ways, each of which may be another member's.
@@ -555,9 +582,7 @@ impl Lookup {
             progress.total = page.total.or(progress.total);
             evidence.add(&page, |member| &member.id);
             progress.found += self.keep(&page.entries);
-            if let Some(observer) = &self.observer {
-                observer.0(progress);
-            }
+            self.observe(LookupProgress::Listing(progress));
             tracing::debug!(
                 pages = progress.pages,
                 found = progress.found,

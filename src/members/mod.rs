@@ -9,6 +9,6 @@ mod strategy;
 
 pub(crate) use directory::{Directory, KeyKind};
 pub(crate) use evidence::ListingEvidence;
-pub(crate) use lookup::{Lookup, LookupError};
+pub(crate) use lookup::{Lookup, LookupError, LookupProgress};
 pub(crate) use pages::Pages;
-pub(crate) use strategy::{ListingProgress, LookupMode};
+pub(crate) use strategy::LookupMode;

@@ -46,8 +46,9 @@ impl Change {
         self.is_visible() || self.field.is_write_only()
     }
 
-    /// Appends `First Name: Ann → Anna; Member Type: Viewer → Creator` to `text`.
-    pub fn describe_all(changes: &[Self], text: &mut String) {
+    /// Appends `First Name: Ann → Anna; Member Type: Viewer → Creator` to `text`. A new owner is shown as `owner`, if that is
+    /// known, and else by id.
+    pub fn describe_all(changes: &[Self], owner: Option<&str>, text: &mut String) {
         for change in changes.iter().filter(|change| change.is_shown()) {
             if !text.is_empty() {
                 text.push_str("; ");
@@ -59,7 +60,10 @@ impl Change {
                 text.push(' ');
             }
             text.push_str("→ ");
-            text.push_str(change.after.as_str());
+            text.push_str(match (change.field, owner) {
+                (Field::NewOwner, Some(owner)) => owner,
+                _ => change.after.as_str(),
+            });
         }
     }
 }

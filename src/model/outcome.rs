@@ -138,7 +138,7 @@ pub struct RowOutcome {
     /// What a person should know about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Box<str>>,
-    /// In a dry run, the new owner of the member's documents, by name and email.
+    /// The new owner of the member's documents, by name and email.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Box<str>>,
 }

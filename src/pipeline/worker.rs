@@ -126,14 +126,10 @@ impl Worker {
         match decide::row(row, found, &others, &self.rules, send_unchanged) {
             Decision::Skip(outcome) => RowEnd::Outcome(outcome),
             Decision::Send { member, changes } if self.options.dry_run => {
-                let owner = others.owner.as_ref().and_then(|owner| match &owner.found {
-                    Found::One(owner) => Some(owner.describe().into()),
-                    _ => None,
-                });
                 let outcome = RowOutcome {
                     member_id: Some(member.id.clone()),
                     changes: changes.into(),
-                    owner,
+                    owner: describe_owner(&others),
                     ..RowOutcome::new(row.number, Outcome::WouldUpdate, None)
                 };
                 // Further rows of the member find it as this one would leave it.
@@ -141,7 +137,13 @@ impl Worker {
                     .remember_latest(task.key, member.after(&outcome.changes));
                 RowEnd::Outcome(outcome)
             }
-            Decision::Send { member, changes } => self.send(task, &member, changes).await,
+            Decision::Send { member, changes } => {
+                let mut end = self.send(task, &member, changes).await;
+                if let RowEnd::Outcome(outcome) = &mut end {
+                    outcome.owner = describe_owner(&others);
+                }
+                end
+            }
         }
     }
 
@@ -406,5 +408,13 @@ impl Worker {
                 Reread::Unreadable(format!("reading it again failed: {}", failure.cause))
             }
         }
+    }
+}
+
+/// Returns the new owner of a member's documents for people, if the row names one.
+fn describe_owner(others: &Others) -> Option<Box<str>> {
+    match &others.owner.as_ref()?.found {
+        Found::One(owner) => Some(owner.describe().into()),
+        _ => None,
     }
 }

@@ -211,9 +211,12 @@ fn input_notes(text: &mut String, ending: &Ending<'_>, totals: &Totals, style: S
             count(totals.not_in_undo, "row")
         );
     }
-    if ending.dry_run && !notes.warnings.is_empty() {
+    // What the file is warned about was said before the first change.
+    let of_file = (notes.warnings.iter()).filter(|_| ending.dry_run);
+    let warnings: Vec<String> = of_file.cloned().chain(totals.kinds.warning()).collect();
+    if !warnings.is_empty() {
         let _ = writeln!(text, "\n{}Warnings{}", style.bold, style.off);
-        for line in &notes.warnings {
+        for line in &warnings {
             let _ = writeln!(text, "  {}", Plain(line));
         }
     }

@@ -88,7 +88,7 @@ impl ReportRow {
     /// Returns the row of a plan.
     pub(crate) fn planned(number: u32, line: u64, email: &str, changes: &[Change]) -> Self {
         let mut text = String::new();
-        Change::describe_all(changes, &mut text);
+        Change::describe_all(changes, None, &mut text);
         Self {
             row: number,
             line,

@@ -2,19 +2,18 @@
 //! terminal it is a plain line with the time, at each stage and now and then.
 
 use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
 use super::estimate::Estimate;
-use crate::output::{Output, count, grouped, has_terminal, span};
+use crate::output::{Output, bar_target, count, grouped, has_terminal, span};
 use crate::settings::Settings;
 
 /// Without a terminal, the time between two lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-/// How often the bar is drawn at most.
-const DRAWS_PER_SECOND: u8 = 10;
 /// How often the mark of a stage moves.
 const STAGE_TICK: Duration = Duration::from_millis(100);
 /// The narrowest bar, in columns.
@@ -53,59 +52,69 @@ impl Visibility {
 /// Shows what a command is doing before its first row.
 #[derive(Clone, Debug)]
 pub(crate) struct Stages {
-    bar: Option<ProgressBar>,
-    lines: bool,
+    visibility: Visibility,
+    bar: Arc<Mutex<Option<ProgressBar>>>,
     output: Output,
 }
 
 impl Stages {
     /// Returns a display that shows nothing yet.
     pub(crate) fn new(output: &Output, visibility: Visibility) -> Self {
-        let bar = (visibility == Visibility::Bar).then(|| {
-            let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
-            let bar = ProgressBar::with_draw_target(None, target);
-            // The template is a constant. If it were wrong, the default style would do.
-            if let Ok(style) = ProgressStyle::with_template("{spinner:.green} {wide_msg}") {
-                bar.set_style(style);
-            }
-            bar
-        });
         Self {
-            bar,
-            lines: visibility == Visibility::Lines,
+            visibility,
+            bar: Arc::default(),
             output: output.clone(),
         }
+    }
+
+    fn bar(&self) -> MutexGuard<'_, Option<ProgressBar>> {
+        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins a stage.
     pub(crate) fn begin(&self, what: impl Into<String>) {
         let what = what.into();
-        if let Some(bar) = &self.bar {
-            bar.set_message(capitalized(&what));
-            bar.enable_steady_tick(STAGE_TICK);
-            bar.tick();
-            self.output.set_bar(Some(bar.clone()));
-        } else if self.lines {
-            self.output.event(what);
+        match self.visibility {
+            Visibility::Hidden => {}
+            Visibility::Lines => self.output.event(what),
+            Visibility::Bar => {
+                let mut bar = self.bar();
+                let bar = bar.get_or_insert_with(|| {
+                    let bar = spinner();
+                    self.output.set_bar(Some(bar.clone()));
+                    bar
+                });
+                bar.set_message(capitalized(&what));
+                bar.tick();
+            }
         }
     }
 
     /// Shows how far the stage is. Plain lines don't show it.
     pub(crate) fn update(&self, what: impl Into<String>) {
-        if let Some(bar) = self.bar.as_ref().filter(|bar| !bar.is_finished()) {
+        if let Some(bar) = &*self.bar() {
             bar.set_message(capitalized(&what.into()));
         }
     }
 
     /// Removes the display.
     pub(crate) fn end(&self) {
-        if let Some(bar) = &self.bar {
+        if let Some(bar) = self.bar().take() {
+            self.output.set_bar(None);
             bar.disable_steady_tick();
             bar.finish_and_clear();
-            bar.reset();
-            self.output.set_bar(None);
         }
     }
+}
+
+fn spinner() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, bar_target());
+    // The template is a constant. If it were wrong, the default style would do.
+    if let Ok(style) = ProgressStyle::with_template("{spinner:.green} {wide_msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(STAGE_TICK);
+    bar
 }
 
 fn capitalized(text: &str) -> String {
@@ -152,8 +161,7 @@ impl ProgressDisplay {
     /// Returns a display of `total` rows.
     pub(crate) fn new(output: Output, total: u64, visibility: Visibility) -> Self {
         let bar = (visibility == Visibility::Bar).then(|| {
-            let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
-            let bar = ProgressBar::with_draw_target(Some(total), target);
+            let bar = ProgressBar::with_draw_target(Some(total), bar_target());
             // The fields of the message are chosen by the width, and the bar takes the rest. The template is a constant:
             // if it were wrong, the default style would do.
             if let Ok(style) =
@@ -204,7 +212,7 @@ impl ProgressDisplay {
         let elapsed = self.began.elapsed().as_secs_f64();
         self.estimate.add(elapsed, self.done);
         if let Some(bar) = &self.bar {
-            let width = self.output.fit_bar();
+            let width = self.output.bar_width();
             bar.set_position(self.skipped + self.done);
             let fields = self.fields(status);
             bar.set_message(fitting(

@@ -351,7 +351,7 @@ impl Reporter {
         }
         let mut changes = String::new();
         if self.options.verbose {
-            Change::describe_all(&row.changes, &mut changes);
+            Change::describe_all(&row.changes, row.owner.as_deref(), &mut changes);
         }
         let message = row.message();
         let gap = if changes.is_empty() || message.is_empty() {

@@ -62,7 +62,7 @@ pub(crate) fn each_row(
         };
         let outcome = history.row(position.number)?.outcome;
         let mut changes = String::new();
-        Change::describe_all(&outcome.changes, &mut changes);
+        Change::describe_all(&outcome.changes, outcome.owner.as_deref(), &mut changes);
         let row = ReportRow {
             row: position.number,
             line,
@@ -122,7 +122,7 @@ fn write_rows(
         let outcome = &row.outcome;
         let member = outcome.member_id.as_deref();
         changes.clear();
-        Change::describe_all(&outcome.changes, &mut changes);
+        Change::describe_all(&outcome.changes, None, &mut changes);
         let number = position.number.to_string();
         let (line_text, attempts) = (line.to_string(), outcome.attempts.to_string());
         let status = outcome

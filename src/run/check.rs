@@ -243,18 +243,14 @@ async fn check_csv(
         stop: &stop,
         is_resumed: false,
     };
-    let (counts, invalid) = preparation.count_all(&mut rules).await?;
+    let counts = preparation.count_all(&mut rules).await?;
     findings.warnings.extend(preflight.warning_lines());
+    findings.warnings.extend(counts.kinds.warning());
     if counts.not_possible > 0 {
-        let examples: Vec<String> = invalid.examples().take(3).collect();
-        let remedy = if examples.is_empty() {
-            "see them with update --dry-run".to_owned()
-        } else {
-            format!(
-                "e.g. {}; see them all with update --dry-run",
-                examples.join("; ")
-            )
-        };
+        let remedy = format!(
+            "{}\nsee them all with update --dry-run",
+            counts.examples.join("\n")
+        );
         let verb = if counts.not_possible == 1 {
             "is"
         } else {

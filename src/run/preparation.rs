@@ -14,7 +14,7 @@ use crate::decide::{self, Counts, Decision, Others, Rules};
 use crate::gateway::FailureCause;
 use crate::input::relations::contradictions;
 use crate::input::{Entry, Preflight, Row};
-use crate::members::{KeyKind, ListingProgress, Lookup, LookupError};
+use crate::members::{KeyKind, Lookup, LookupError, LookupProgress};
 use crate::model::{Field, Found, Outcome};
 use crate::output::{Plain, count, grouped, is_interactive};
 use crate::pipeline::limits::Threshold;
@@ -47,7 +47,7 @@ pub(super) fn lookup(
         fields.sort_unstable();
         fields.dedup();
     }
-    let listing = stages.clone();
+    let display = stages.clone();
     let lookup = Lookup::new(
         Arc::clone(&connection.gateway),
         Arc::clone(preflight),
@@ -57,18 +57,19 @@ pub(super) fn lookup(
         connection.identity.user_id.clone(),
     );
     Ok(Arc::new(lookup.observed(move |status| {
-        listing.update(describe_listing(status));
+        display.update(describe_progress(status));
     })))
 }
 
-/// Returns what a listing is doing: `listing members: 3,000 of 12,400`.
-fn describe_listing(status: ListingProgress) -> String {
-    let shown = grouped(status.members);
-    match status.total {
-        Some(total) if total >= status.members => {
-            format!("listing members: {shown} of {}", grouped(total))
-        }
-        _ => format!("listing members: {shown}"),
+/// Returns what a look-up is doing: `listing members: 3,000 of 12,400`.
+fn describe_progress(progress: LookupProgress) -> String {
+    let (what, done, of) = match progress {
+        LookupProgress::Listing(listing) => ("listing", listing.members, listing.total),
+        LookupProgress::Each { done, of } => ("looking up", done as u64, Some(of as u64)),
+    };
+    match of {
+        Some(of) if of >= done => format!("{what} members: {} of {}", grouped(done), grouped(of)),
+        _ => format!("{what} members: {}", grouped(done)),
     }
 }
 
@@ -114,15 +115,12 @@ impl Preparation<'_> {
         Ok(asked_at.elapsed())
     }
 
-    /// Looks up everybody, and returns what would become of the rows, and the invalid ones.
-    pub(super) async fn count_all(
-        &self,
-        rules: &mut Rules,
-    ) -> Result<(Counts, InvalidRows), RunError> {
+    /// Looks up everybody, and returns what would become of the rows.
+    pub(super) async fn count_all(&self, rules: &mut Rules) -> Result<Counts, RunError> {
         self.look_up(rules, true).await?;
         let counted = self.decide_all(rules);
         self.stages.end();
-        counted
+        Ok(counted?.0)
     }
 
     /// Fetches what must be known before the first change: the account types, and members.
@@ -206,15 +204,19 @@ impl Preparation<'_> {
                 Entry::Row(row) => row,
                 Entry::Bad(bad) => {
                     invalid.add(bad.line, &bad.problem);
+                    counts.add_example(bad.line, &bad.problem);
                     counts.add_outcome(Outcome::Invalid);
                     continue;
                 }
             };
             let decision = self.decide(&row, &counts, rules)?;
             if let Decision::Skip(outcome) = &decision
-                && outcome.outcome == Outcome::Invalid
+                && !outcome.outcome.is_success()
             {
-                invalid.add(row.line, outcome.message());
+                counts.add_example(row.line, outcome.message());
+                if outcome.outcome == Outcome::Invalid {
+                    invalid.add(row.line, outcome.message());
+                }
             }
             let key = self.preflight.keys.find(&row.key());
             let is_repeated = key.is_some_and(|key| self.preflight.relations.is_repeated(key));
@@ -272,6 +274,9 @@ impl Preparation<'_> {
         );
         if !kinds.is_empty() {
             question = format!("{}\n{question}", describe(&kinds, style));
+        }
+        if let Some(warning) = counts.kinds.warning() {
+            question = format!("{question}warning: {warning}\n");
         }
         let place = self.connection.describe(&head.base_url).await;
         let question = format!("{question}{place}.\nGo on? [y/N]");

@@ -27,11 +27,6 @@ impl InvalidRows {
         }
     }
 
-    /// Returns some of them, as `line 3: …`.
-    pub(super) fn examples(&self) -> impl Iterator<Item = String> {
-        (self.shown.iter()).map(|(line, problem)| format!("line {line}: {problem}"))
-    }
-
     /// Returns an error if there are any.
     pub(super) fn refuse(self) -> Result<(), RunError> {
         self.refuse_with(&[])
