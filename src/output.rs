@@ -332,7 +332,10 @@ const DRAWS_PER_SECOND: u8 = 10;
 
 /// Returns the terminal on which a bar is drawn.
 pub(crate) fn bar_target() -> ProgressDrawTarget {
-    ProgressDrawTarget::term_like_with_hz(Box::new(BarTerm(Term::buffered_stderr())), DRAWS_PER_SECOND)
+    ProgressDrawTarget::term_like_with_hz(
+        Box::new(BarTerm(Term::buffered_stderr())),
+        DRAWS_PER_SECOND,
+    )
 }
 
 /// Standard error, with [`ECHO`] columns less.

@@ -21,6 +21,15 @@ pub(crate) enum Severity {
     Usual,
 }
 
+/// Whether changes are to come, or were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tense {
+    /// `3 to be archived`.
+    Planned,
+    /// `3 archived`.
+    Done,
+}
+
 /// One kind of change, described.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Kind {
@@ -51,9 +60,8 @@ impl ChangeKinds {
         let is_archived = changes.iter().any(|change| {
             change.field.archives() && change.after == Value::Flag(true) && change.is_visible()
         });
-        let says_whose = |change: &Change| {
-            matches!(change.field, Field::NewOwner | Field::ArchiveDocuments)
-        };
+        let says_whose =
+            |change: &Change| matches!(change.field, Field::NewOwner | Field::ArchiveDocuments);
         self.orphans += u64::from(is_archived && !changes.iter().any(says_whose));
         for change in changes.iter().filter(|change| change.is_shown()) {
             let before = change.before.as_ref().map(Value::as_str);
@@ -95,36 +103,40 @@ impl ChangeKinds {
     }
 
     /// Returns the kinds, the destructive ones first.
-    pub(crate) fn kinds(&self) -> Vec<Kind> {
+    pub(crate) fn kinds(&self, tense: Tense) -> Vec<Kind> {
+        let to_be = match tense {
+            Tense::Planned => "to be ",
+            Tense::Done => "",
+        };
         let mut kinds = Vec::new();
         for ((field, flag), changes) in &self.plain {
             let number = grouped(*changes);
             let (severity, text) = match (field, flag) {
                 (Field::IsArchived, true) => {
-                    (Severity::Destructive, format!("{number} to be archived"))
+                    (Severity::Destructive, format!("{number} {to_be}archived"))
                 }
                 (Field::IsArchived, false) => {
-                    (Severity::Usual, format!("{number} to be reactivated"))
+                    (Severity::Usual, format!("{number} {to_be}reactivated"))
                 }
                 (Field::IsInactive, true) => (
                     Severity::Destructive,
-                    format!("{number} to be made inactive"),
+                    format!("{number} {to_be}made inactive"),
                 ),
                 (Field::IsInactive, false) => {
-                    (Severity::Usual, format!("{number} to be made active"))
+                    (Severity::Usual, format!("{number} {to_be}made active"))
                 }
                 (Field::ArchiveDocuments, true) => (
                     Severity::Destructive,
-                    format!("documents of {number} to be archived"),
+                    format!("documents of {number} {to_be}archived"),
                 ),
                 (Field::ArchiveScheduledExports, true) => (
                     Severity::Destructive,
-                    format!("exports of {number} to be archived"),
+                    format!("exports of {number} {to_be}archived"),
                 ),
                 (Field::ArchiveDocuments | Field::ArchiveScheduledExports, false) => continue,
                 (Field::NewOwner, _) => (Severity::Usual, count(*changes, "new owner")),
-                (Field::FirstName, _) => (Severity::Usual, count(*changes, "first name")),
-                (Field::LastName, _) => (Severity::Usual, count(*changes, "last name")),
+                (Field::FirstName, _) => (Severity::Usual, count(*changes, "new first name")),
+                (Field::LastName, _) => (Severity::Usual, count(*changes, "new last name")),
                 (field, _) => (Severity::Usual, format!("{number} × {}", field.column())),
             };
             kinds.push(Kind {
@@ -220,7 +232,11 @@ mod tests {
     }
 
     fn described(kinds: &ChangeKinds) -> String {
-        let texts: Vec<String> = kinds.kinds().into_iter().map(|kind| kind.text).collect();
+        let texts: Vec<String> = kinds
+            .kinds(Tense::Planned)
+            .into_iter()
+            .map(|kind| kind.text)
+            .collect();
         texts.join(" · ")
     }
 
@@ -257,7 +273,7 @@ mod tests {
             Some(Value::Flag(true)),
             Value::Flag(true),
         )]);
-        insta::assert_snapshot!(described(&kinds), @"3 to be archived · 14 first names · 3 new owners · 14 Viewer → Creator · 120 new emails, 118 of them @old.com → @new.com, 2 @else.org → @new.com");
+        insta::assert_snapshot!(described(&kinds), @"3 to be archived · 14 new first names · 3 new owners · 14 Viewer → Creator · 120 new emails, 118 of them @old.com → @new.com, 2 @else.org → @new.com");
     }
 
     #[test]
@@ -267,9 +283,13 @@ mod tests {
             let before = Some(Value::text(&format!("T{number}")));
             kinds.add(&[change(Field::MemberType, before, Value::text("Viewer"))]);
         }
-        let all: u64 = kinds.kinds().iter().map(|kind| kind.changes).sum();
+        let all: u64 = kinds
+            .kinds(Tense::Planned)
+            .iter()
+            .map(|kind| kind.changes)
+            .sum();
         assert_eq!(all, 1000);
-        assert_eq!(kinds.kinds().len(), SHOWN + 1);
+        assert_eq!(kinds.kinds(Tense::Done).len(), SHOWN + 1);
         assert!(kinds.transitions.len() <= MOST_TRANSITIONS);
     }
 }

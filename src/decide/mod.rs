@@ -11,6 +11,6 @@ pub(crate) mod rules;
 pub(crate) mod verdict;
 
 pub(crate) use counts::Counts;
-pub(crate) use kinds::{ChangeKinds, Kind, Severity};
+pub(crate) use kinds::{ChangeKinds, Kind, Severity, Tense};
 pub(crate) use row::{Decision, Others, Owner, before_lookup, confirm_prior, merge_prior, row};
 pub(crate) use rules::Rules;

@@ -286,6 +286,11 @@ pub enum InputError {
     TooLong { input: String, line: u64 },
     #[error("{input} has more than 4,294,967,295 rows or members; split it")]
     TooManyRows { input: String },
+    #[error(
+        "{input} is not a plan: update --dry-run --save-plan FILE writes one; if it is a CSV, run it by sigma-bulk update {}",
+        crate::output::shell_quoted(input)
+    )]
+    NoPlan { input: String },
     #[error("{input}, line {line}: it is not a plan of sigma-bulk, or it is damaged: {what}")]
     Plan {
         input: String,

@@ -143,6 +143,11 @@ impl PlanReader {
             line: 1,
             what,
         };
+        if !buffer.starts_with('{') {
+            return Err(InputError::NoPlan {
+                input: input.to_owned(),
+            });
+        }
         let head: PlanHead =
             serde_json::from_str(&buffer).map_err(|error| wrong(error.to_string()))?;
         if head.sigma_bulk_plan != VERSION {

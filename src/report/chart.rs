@@ -10,6 +10,10 @@ pub(crate) const WIDTH: f64 = 640.0;
 pub(crate) const HEIGHT: f64 = 160.0;
 /// The number of points of a line, beyond which neighbours are merged.
 const POINTS: usize = 320;
+/// A moment that is shorter, in seconds, says little: the last one of a session.
+const SHORTEST: f64 = 0.5;
+/// The room above the highest value, as a share of it.
+const HEADROOM: f64 = 1.15;
 
 /// A chart.
 #[derive(Debug, Serialize)]
@@ -63,7 +67,7 @@ pub(crate) fn charts(sessions: &[SessionHistory]) -> Vec<Chart> {
         let mut before = Sample::default();
         for sample in &session.samples {
             let lasts = sample.seconds - before.seconds;
-            if lasts <= 0.0 {
+            if lasts < SHORTEST {
                 continue;
             }
             moments.push(Moment {
@@ -86,20 +90,21 @@ pub(crate) fn charts(sessions: &[SessionHistory]) -> Vec<Chart> {
     let frame = Frame::of(&moments);
     let throughput = frame.chart(
         "Throughput (a second)",
-        vec![
+        &[
             ("rows", &|moment: &Moment| Some(moment.rows_per_second)),
             ("requests", &|moment: &Moment| {
                 Some(moment.requests_per_second)
             }),
-            ("limit", &|moment: &Moment| moment.limit),
         ],
+        Some(("limit", &|moment: &Moment| moment.limit)),
     );
     let latency = frame.chart(
         "Latency (ms)",
-        vec![
+        &[
             ("median", &|moment: &Moment| moment.median_ms),
             ("95%", &|moment: &Moment| moment.p95_ms),
         ],
+        None,
     );
     vec![throughput, latency]
 }
@@ -132,27 +137,24 @@ impl<'m> Frame<'m> {
         }
     }
 
-    fn chart(&self, title: &str, series: Vec<Series<'_>>) -> Chart {
-        let mut lines: Vec<(&'static str, Vec<(f64, f64)>)> = Vec::new();
-        for (label, value) in series {
-            let points = self.groups.iter().filter_map(|group| {
-                let values: Vec<f64> = group.iter().filter_map(value).collect();
-                let at = group.last()?.at;
-                #[expect(clippy::cast_precision_loss, reason = "a few hundred values")]
-                let mean = values.iter().sum::<f64>() / values.len() as f64;
-                (!values.is_empty()).then_some((at, mean))
-            });
-            lines.push((label, points.collect()));
-        }
-        let values = lines.iter().flat_map(|(_, points)| points);
-        let most = values.map(|(_, value)| *value).fold(1.0, f64::max);
+    /// Returns a chart of some series. `bound` is drawn as far as it is near them, because it may be far above.
+    fn chart(&self, title: &str, series: &[Series<'_>], bound: Option<Series<'_>>) -> Chart {
+        let mut lines: Vec<(&'static str, Vec<(f64, f64)>)> = series
+            .iter()
+            .map(|(label, value)| (*label, self.points(value)))
+            .collect();
+        let highest = |points: &[(f64, f64)]| points.iter().map(|(_, y)| *y).fold(0.0, f64::max);
         let described: Vec<String> = lines
             .iter()
-            .map(|(label, points)| {
-                let most = points.iter().map(|(_, value)| *value).fold(0.0, f64::max);
-                format!("{label} up to {most:.0}")
-            })
+            .map(|(label, points)| format!("{label} up to {:.0}", highest(points)))
             .collect();
+        let most = lines.iter().map(|(_, points)| highest(points));
+        let most = most.fold(1.0, f64::max) * HEADROOM;
+        if let Some((label, value)) = bound {
+            let mut points = self.points(value);
+            points.retain(|(_, y)| *y <= most);
+            lines.push((label, points));
+        }
         Chart {
             title: title.to_owned(),
             description: format!("{title} over {}: {}", span(self.end), described.join(", ")),
@@ -167,6 +169,18 @@ impl<'m> Frame<'m> {
             most: format!("{most:.0}"),
             end: span(self.end),
         }
+    }
+
+    /// Returns the mean of a value in each group of moments.
+    fn points(&self, value: &dyn Fn(&Moment) -> Option<f64>) -> Vec<(f64, f64)> {
+        let mean = |group: &&[Moment]| {
+            let values: Vec<f64> = group.iter().filter_map(value).collect();
+            let at = group.last()?.at;
+            #[expect(clippy::cast_precision_loss, reason = "a few hundred values")]
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            (!values.is_empty()).then_some((at, mean))
+        };
+        self.groups.iter().filter_map(mean).collect()
     }
 
     fn polyline(&self, points: &[(f64, f64)], most: f64) -> String {
@@ -212,11 +226,11 @@ mod tests {
             panic!("there are two charts")
         };
         assert_eq!(throughput.end, "8.0 s");
-        assert_eq!(throughput.most, "20");
+        assert_eq!(throughput.most, "23");
         assert_eq!(throughput.pauses.len(), 2);
         let rows = &throughput.lines[0];
         assert_eq!(rows.points.split(' ').count(), 8);
-        assert!(rows.points.ends_with("640,80"), "{}", rows.points);
+        assert!(rows.points.ends_with("640,90.4"), "{}", rows.points);
         assert_eq!(latency.lines.len(), 2);
     }
 

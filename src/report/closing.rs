@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::preview::describe;
 use super::summary::Summary;
 use super::totals::Totals;
+use crate::decide::Tense;
 use crate::model::Outcome;
 use crate::output::{Plain, Style, count, grouped, shell_quoted, shortened, span};
 use crate::stop::StopReason;
@@ -77,13 +78,13 @@ impl Summary {
             ..
         } = style;
         let mut text = String::new();
-        let kinds = totals.kinds.kinds();
+        let (tense, what) = if ending.dry_run {
+            (Tense::Planned, "Would change")
+        } else {
+            (Tense::Done, "Changed")
+        };
+        let kinds = totals.kinds.kinds(tense);
         if !kinds.is_empty() {
-            let what = if ending.dry_run {
-                "Would change"
-            } else {
-                "Changed"
-            };
             let _ = writeln!(text, "\n{bold}{what}{off}  {}", describe(&kinds, style));
         }
         if shows_members && !totals.preview.is_empty() {

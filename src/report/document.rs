@@ -6,7 +6,7 @@ use super::chart::{Chart, charts};
 use super::summary::Summary;
 use super::totals::Totals;
 use crate::clock::local;
-use crate::decide::{ChangeKinds, Severity};
+use crate::decide::{ChangeKinds, Severity, Tense};
 use crate::model::{Change, Outcome};
 use crate::output::{count, grouped, span};
 
@@ -113,7 +113,14 @@ impl Report {
         Self {
             kind: if summary.dry_run { "dry run" } else { "run" },
             input: (summary.input.as_ref()).map_or_else(String::new, |input| input.name.clone()),
-            changes: kinds(&totals.kinds),
+            changes: kinds(
+                &totals.kinds,
+                if summary.dry_run {
+                    Tense::Planned
+                } else {
+                    Tense::Done
+                },
+            ),
             failures: failures.collect(),
             settings,
             charts: charts(&totals.sessions),
@@ -126,7 +133,7 @@ impl Report {
         Self {
             kind: "plan",
             input,
-            changes: kinds(changes),
+            changes: kinds(changes, Tense::Planned),
             failures: Vec::new(),
             settings: Vec::new(),
             charts: Vec::new(),
@@ -213,8 +220,8 @@ impl Report {
     }
 }
 
-fn kinds(kinds: &ChangeKinds) -> Vec<ChangeKind> {
-    (kinds.kinds().into_iter())
+fn kinds(kinds: &ChangeKinds, tense: Tense) -> Vec<ChangeKind> {
+    (kinds.kinds(tense).into_iter())
         .map(|kind| ChangeKind {
             text: kind.text,
             changes: kind.changes,

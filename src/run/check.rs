@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -13,7 +14,7 @@ use super::prepared::base_url;
 use super::sign_in::{Connection, TypesError};
 use super::signals::listen;
 use super::{Context, RunError, update};
-use crate::decide::{Counts, Rules};
+use crate::decide::{Counts, Rules, Tense};
 use crate::exit_code;
 use crate::model::{Field, fold};
 use crate::output::{Plain, Style, count, grouped};
@@ -28,6 +29,9 @@ use crate::store::journal::CredentialUser;
 const ADMINISTRATOR: &str = "admin";
 /// The difference between two clocks that is worth a word, in seconds. Beyond this, some servers refuse what is signed.
 const CLOCK_TOLERANCE: i64 = 60;
+
+/// How long a check waits for an API that does not answer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Something that is wrong.
 #[derive(Debug, Serialize)]
@@ -84,6 +88,8 @@ impl Findings {
 
 pub(super) async fn check(context: &Context, mut settings: Settings) -> Result<u8, RunError> {
     let mut findings = Findings::default();
+    // Whoever checks wants to know that the API is away, and not to wait until it is back.
+    settings.outage_limit = settings.outage_limit.at_most(PATIENCE);
     let stages = Stages::new(&context.output, Visibility::of(&settings));
     let credentials = settings.credentials();
     if let Err(error) = &credentials {
@@ -273,7 +279,7 @@ async fn check_csv(
         unchanged: counts.unchanged,
         empty: counts.empty,
         not_possible: counts.not_possible,
-        changes: (counts.kinds.kinds().into_iter())
+        changes: (counts.kinds.kinds(Tense::Planned).into_iter())
             .map(|kind| kind.text)
             .collect(),
         counts,
@@ -335,7 +341,7 @@ fn render(findings: &Findings, style: Style) -> String {
                 if csv.rows == 1 { "row" } else { "rows" }
             ),
         );
-        let kinds = csv.counts.kinds.kinds();
+        let kinds = csv.counts.kinds.kinds(Tense::Planned);
         if !kinds.is_empty() {
             let _ = writeln!(text, "  {:14} {}", "", describe(&kinds, style));
         }

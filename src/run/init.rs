@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use tokio::runtime::Runtime;
 use toml_edit::{DocumentMut, Item, Table, value};
 
+use super::check::PATIENCE;
 use super::prepared::base_url;
 use super::sign_in::Connection;
 use super::{Context, RunError};
@@ -65,6 +66,7 @@ pub(super) fn init(
         }
     }
     let mut settings = settings.clone();
+    settings.outage_limit = settings.outage_limit.at_most(PATIENCE);
     if asks {
         ask_for_missing(context, &mut settings)?;
     }

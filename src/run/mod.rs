@@ -225,11 +225,17 @@ fn run(cli: Cli, output: &Output, prints_json: &mut bool) -> Result<u8, RunError
     code
 }
 
+/// Returns whether a setting is left out of the records of a run: the input has a place of its own, the id is a part of the
+/// credentials, and a command may hold a secret.
+fn is_not_recorded(setting: &str) -> bool {
+    matches!(setting, "csv" | "client-id" | "client-secret-command")
+}
+
 /// Returns the command line as it may be kept: without secrets.
 fn command_line(name: CommandName, command: &Command, flags: &Layer) -> String {
     let mut words = vec!["sigma-bulk".to_owned(), name.name().to_owned()];
     words.extend(command.words());
-    words.extend(flags.words(|flag| flag == "csv"));
+    words.extend(flags.words(is_not_recorded));
     let words: Vec<String> = words.iter().map(|word| shell_quoted(word)).collect();
     words.join(" ")
 }
@@ -262,7 +268,7 @@ fn settings(context: &mut Context) -> Result<Settings, RunError> {
     if redirect.is_some() {
         layers.base_url.clone_from(&redirect);
     }
-    context.origin.settings = layers.words(|flag| flag == "csv");
+    context.origin.settings = layers.words(is_not_recorded);
     let settings = Settings::from_layers(layers)?;
     context.output.set_color(settings.color);
     logging::init(&settings, &context.output)?;

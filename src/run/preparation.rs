@@ -10,7 +10,7 @@ use super::prepared::PreparedRun;
 use super::sign_in::Connection;
 use super::strict::InvalidRows;
 use super::{Context, RunError};
-use crate::decide::{self, Counts, Decision, Others, Rules};
+use crate::decide::{self, Counts, Decision, Others, Rules, Tense};
 use crate::gateway::FailureCause;
 use crate::input::relations::contradictions;
 use crate::input::{Entry, Preflight, Row};
@@ -266,7 +266,7 @@ impl Preparation<'_> {
             counts.empty,
             counts.not_possible,
         );
-        let kinds = counts.kinds.kinds();
+        let kinds = counts.kinds.kinds(Tense::Planned);
         let mut question = format!(
             "{}: {}, {rows}.\n",
             Plain(&head.input),

@@ -10,7 +10,7 @@ use super::prepared::read_history;
 use super::session::place;
 use super::{Context, EMBEDDED, RunError};
 use crate::cli::ReportFormat;
-use crate::decide::ChangeKinds;
+use crate::decide::{ChangeKinds, Tense};
 use crate::exit_code;
 use crate::input::plan::PlanReader;
 use crate::input::{Entry, RowRequest};
@@ -142,7 +142,7 @@ fn of_plan(
         let head = plan.head();
         let text = format!(
             "\n{}\n\n{}\n{rows} to change. The plan was made from {} on {}.\nNext   to make these changes:\n  sigma-bulk apply {}\n",
-            describe(&kinds.kinds(), style),
+            describe(&kinds.kinds(Tense::Planned), style),
             preview.render(style),
             Plain(&head.made_from),
             crate::clock::local(&head.created_at),

@@ -342,7 +342,7 @@ settings! {
         /// While the API is unreachable for everybody, all requests wait and no tries are used up. After this time the run
         /// stops with exit code 3, and `resume` continues it.
         #[serde(deserialize_with = "parsed")]
-        outage_limit: Span = required("\"10m\""), RUNS, [value_name = "DURATION"];
+        outage_limit: Span = required("\"10m\""), API, [value_name = "DURATION"];
     }
     "Safety": {
         /// Stop at the first update that fails

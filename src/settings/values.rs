@@ -84,6 +84,13 @@ impl fmt::Display for Share {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span(pub Duration);
 
+impl Span {
+    /// Returns the span, or `most` if it is longer.
+    pub(crate) fn at_most(self, most: Duration) -> Self {
+        Self(self.0.min(most))
+    }
+}
+
 impl FromStr for Span {
     type Err = String;
 

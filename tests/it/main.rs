@@ -19,8 +19,10 @@ mod connections; // TLS and HTTP/2.
 mod counts; // The counts before a run, the preview and the run agree.
 mod dry_run; // Previews, saved plans, and applying them.
 mod exit_codes; // One test for each exit code.
+mod export; // Exports, and that an update of an export changes nothing.
 mod files; // Files as people make them: damaged, of another kind, or changed by a spreadsheet.
 mod garbage; // Servers that answer with malformed data.
+mod guide; // The guide is true: its transcripts are run.
 mod harness; // Helpers: starts the sandbox, runs the binary, reads a run's files.
 mod identity; // Who the credentials belong to, and to which organization a run is bound.
 mod input; // Valid and invalid CSV files.
@@ -31,7 +33,9 @@ mod outage; // Outages, blocks and bans: trouble that is alike for everybody.
 mod outcomes; // One test for each outcome.
 mod report; // Terminal output and the files of a run.
 mod resume; // Runs that are killed or stopped, and then resumed.
+mod runs; // Runs after they ended: names, lists, undos, reports.
 mod settings; // Flags, environment variables, configuration file.
+mod setup; // The first minutes: init, check, help, and a wrong setup.
 mod soak; // Everything at once, and every claim compared with the server.
 mod tampering; // The tool's own files, changed or taken away by others.
 mod undo; // Undoing a run.
