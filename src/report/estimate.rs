@@ -1,11 +1,15 @@
 //! How long the rest of a run will take, from how it has gone so far.
 //!
 //! A run begins slowly, because the tool searches for the API's rate limit, so that the speed since the start is too low.
-//! The speed of the last seconds is too unsteady: an API may pause all requests once a minute. The second half of the time
-//! so far is a measure that follows a change and still evens out pauses.
+//! The speed of the last seconds is too unsteady. The second half of the time so far is a measure that follows a change and
+//! still evens out small pauses. Where most of it was one pause, as with an API that counts by the minute, the whole time
+//! says more.
 
 /// The number of moments that are kept. When there are more, every second one is dropped.
 const MOST: usize = 256;
+
+/// If the second half of the time brought less than one in so many of the rows, most of it was a pause.
+const PAUSED: u64 = 3;
 
 /// Estimates the time that is left.
 #[derive(Debug)]
@@ -49,11 +53,15 @@ impl Estimate {
         reason = "a speed that is shown with few digits"
     )]
     pub(crate) fn speed(&self, seconds: f64, done: u64) -> Option<f64> {
-        let half = seconds / 2.0;
-        let from = self.moments.partition_point(|(at, _)| *at <= half);
-        let (at, before) = *self.moments.get(from.saturating_sub(1))?;
+        let half = self.moments.partition_point(|(at, _)| *at <= seconds / 2.0);
+        let (at, before) = *self.moments.get(half.saturating_sub(1))?;
         let rows = done.saturating_sub(before);
-        (rows > 0 && seconds > at).then(|| rows as f64 / (seconds - at))
+        let speed = if rows * PAUSED >= done {
+            rows as f64 / (seconds - at)
+        } else {
+            done as f64 / seconds
+        };
+        (speed.is_finite() && speed > 0.0).then_some(speed)
     }
 
     /// Returns the seconds that `left` rows will take.

@@ -54,6 +54,8 @@ impl Visibility {
 pub(crate) struct Stages {
     visibility: Visibility,
     bar: Arc<Mutex<Option<ProgressBar>>>,
+    /// When a plain line was written last.
+    last_line: Arc<Mutex<Instant>>,
     output: Output,
 }
 
@@ -63,6 +65,7 @@ impl Stages {
         Self {
             visibility,
             bar: Arc::default(),
+            last_line: Arc::new(Mutex::new(Instant::now())),
             output: output.clone(),
         }
     }
@@ -76,7 +79,7 @@ impl Stages {
         let what = what.into();
         match self.visibility {
             Visibility::Hidden => {}
-            Visibility::Lines => self.output.event(what),
+            Visibility::Lines => self.line(&what),
             Visibility::Bar => {
                 let mut bar = self.bar();
                 let bar = bar.get_or_insert_with(|| {
@@ -90,11 +93,27 @@ impl Stages {
         }
     }
 
-    /// Shows how far the stage is. Plain lines don't show it.
+    /// Shows how far the stage is, as plain lines only now and then.
     pub(crate) fn update(&self, what: impl Into<String>) {
+        let what = what.into();
         if let Some(bar) = &*self.bar() {
-            bar.set_message(capitalized(&what.into()));
+            bar.set_message(capitalized(&what));
         }
+        let waited = self.last_line().elapsed() >= LINE_EVERY;
+        if waited && self.visibility == Visibility::Lines {
+            self.line(&what);
+        }
+    }
+
+    fn last_line(&self) -> MutexGuard<'_, Instant> {
+        self.last_line
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn line(&self, what: &str) {
+        *self.last_line() = Instant::now();
+        self.output.event(what);
     }
 
     /// Removes the display.

@@ -1,6 +1,8 @@
 //! Terminal output and the files of a run.
 
-use sigma_bulk::sandbox::Faults;
+use std::time::Duration;
+
+use sigma_bulk::sandbox::{Faults, RateLimit, RateLimitKind, RetryAfter};
 
 use crate::harness::{Api, Bench, Ran};
 
@@ -271,4 +273,67 @@ fn missing_input_copy_is_named_in_the_error() {
     for command in ["report", "undo", "resume"] {
         bench.run(&[command, "run"]).exits(2).says("run/input.csv");
     }
+}
+
+/// Without a terminal, each line says when it was written, and the stages, pauses and the rate have lines.
+#[test]
+fn plain_lines_begin_with_the_time() {
+    let limit = RateLimit {
+        per_second: 40.0,
+        kind: RateLimitKind::FixedWindow {
+            window: Duration::from_secs(1),
+        },
+        retry_after: RetryAfter::Seconds,
+    };
+    let (api, bench) = (Api::with_users(160), Bench::new());
+    let api = api.faults(Faults {
+        rate_limit: Some(limit),
+        ..Faults::default()
+    });
+    let rows: String = (1..=160).map(|n| format!("user{n}@x.org,A\n")).collect();
+    let csv = format!("Email,First Name\nnobody@x.org,A\n{rows}");
+    let ran = bench.update(&api, csv, &["--rate", "auto"]).exits(1);
+    for line in ran.stderr.lines() {
+        let time: Vec<&str> = line.get(..9).unwrap().trim_end().split(':').collect();
+        assert!(
+            time.len() == 3 && time.iter().all(|part| part.parse::<u8>().is_ok()),
+            "{line}"
+        );
+    }
+    for text in [
+        "signing in",
+        "looking up members",
+        "the API asks for a pause",
+        "rate: at most",
+    ] {
+        assert!(ran.stderr.contains(text), "{text}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn colors_follow_the_flag() {
+    let (api, bench) = (Api::with_users(5), Bench::new());
+    bench.write("input.csv", CSV);
+    let url = api.sandbox.url();
+    let stdout = |more: &[&str]| {
+        let words = bench.update_words(&url, &[&["--dry-run"], more].concat());
+        let mut command = bench.command();
+        command.env("NO_COLOR", "1").args(&words);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let always = stdout(&["--color", "always", "--run-dir", "a"]);
+    assert!(always.contains("\u{1b}[32m"), "{always}");
+    for (when, dir) in [("never", "b"), ("auto", "c")] {
+        let text = stdout(&["--color", when, "--run-dir", dir]);
+        assert!(!text.contains('\u{1b}'), "{text}");
+    }
+}
+
+/// A dry run with -v shows each row once.
+#[test]
+fn verbose_dry_run_shows_nothing_twice() {
+    let (api, bench) = (Api::with_users(5), Bench::new());
+    let ran = bench.update(&api, CSV, &["--dry-run", "-v"]).exits(1);
+    let all = ran.stdout + &ran.stderr;
+    assert_eq!(all.matches("user1@x.org  ").count(), 1, "{all}");
 }
