@@ -33,6 +33,7 @@
 //! | `settings`, `cli` | every setting, declared once; the command line |
 //! | `run` | one file for each command, and the session that joins the tasks |
 //! | `guide` | the longer documentation |
+//! | `output`, `clock` | the terminal; times of day |
 //! | `sandbox` | a simulated API; it shares nothing with `sigma`, so that it is an independent witness |
 //!
 //! # Glossary

@@ -25,15 +25,26 @@ pub(super) fn from_file(path: &Path) -> Result<SecretString, SettingsError> {
     };
     #[cfg(unix)]
     {
-        use std::os::unix::fs::PermissionsExt;
         let metadata = std::fs::metadata(path).map_err(failing)?;
-        // A pipe, such as one of a shell's `<(…)`, is read once, by this process.
-        if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
+        if is_open_to_others(path, &metadata) {
             return Err(SettingsError::OpenSecretFile { path: shown() });
         }
     }
     let text = std::fs::read_to_string(path).map_err(failing)?;
     Ok(secret(&text))
+}
+
+/// Returns whether others than the owner can read a file. A pipe, such as one of a shell's `<(…)`, is read once, by this
+/// process. What a system hands to a service belongs to root and may be open to the service's group: systemd's credentials
+/// (their access list shows as the group's) and Kubernetes' secrets.
+#[cfg(unix)]
+fn is_open_to_others(path: &Path, metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let is_handed_over = std::env::var_os("CREDENTIALS_DIRECTORY")
+        .is_some_and(|directory| path.starts_with(directory))
+        || (metadata.uid() == 0 && whoami::username().is_ok_and(|name| name != "root"));
+    let refused = if is_handed_over { 0o007 } else { 0o077 };
+    metadata.is_file() && metadata.mode() & refused != 0
 }
 
 /// Returns what a command of the shell prints. What it writes to standard error is shown.
