@@ -85,7 +85,8 @@ impl Summary {
         };
         let kinds = totals.kinds.kinds(tense);
         if !kinds.is_empty() {
-            let _ = writeln!(text, "\n{bold}{what}{off}  {}", describe(&kinds, style));
+            let kinds = describe(&kinds, "  ", style);
+            let _ = writeln!(text, "\n{bold}{what}{off}\n{kinds}");
         }
         if shows_members && !totals.preview.is_empty() {
             let _ = write!(text, "\n{}", totals.preview.render(style));

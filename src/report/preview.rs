@@ -112,18 +112,15 @@ impl PreviewRow {
     }
 }
 
-/// Describes kinds of changes in one line, the destructive ones in their own color.
-pub(crate) fn describe(kinds: &[Kind], style: Style) -> String {
+/// Describes kinds of changes: those that take something away in a line and a color of their own, and then the others.
+pub(crate) fn describe(kinds: &[Kind], indent: &str, style: Style) -> String {
     let Style { red, bold, off, .. } = style;
-    let shown: Vec<String> = kinds
-        .iter()
-        .map(|kind| {
-            let color = match kind.severity {
-                Severity::Destructive => red,
-                Severity::Usual => "",
-            };
-            format!("{bold}{color}{}{off}", Plain(&kind.text))
-        })
-        .collect();
-    shown.join(" · ")
+    let line = |severity: Severity, color: &str| {
+        let of_them = kinds.iter().filter(|kind| kind.severity == severity);
+        let texts: Vec<String> = of_them.map(|kind| Plain(&kind.text).to_string()).collect();
+        let text = texts.join(" · ");
+        (!texts.is_empty()).then(|| format!("{indent}{bold}{color}{text}{off}"))
+    };
+    let lines = [line(Severity::Destructive, red), line(Severity::Usual, "")];
+    lines.into_iter().flatten().collect::<Vec<_>>().join("\n")
 }

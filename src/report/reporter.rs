@@ -19,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::progress::{ProgressDisplay, RateStatus};
 use crate::event::Event;
 use crate::model::{Change, Outcome, RowOutcome};
-use crate::output::{Output, Plain, shortened};
+use crate::output::{Output, Plain, grouped, shortened};
 use crate::stop::{Stop, StopReason};
 use crate::store::journal::{Journal, Record, RequestTotals, SYNC_EVERY, Sample};
 
@@ -272,7 +272,8 @@ impl Reporter {
         self.progress.finish();
         if state.failures > FAILURES_SHOWN && !self.options.quiet && !self.options.verbose {
             let more = state.failures - FAILURES_SHOWN;
-            self.output.note(format_args!("… and {more} more failures"));
+            self.output
+                .event(format_args!("… and {} more failures", grouped(more)));
         }
         ReporterOutput {
             journal: self.journal,

@@ -20,7 +20,7 @@ use crate::model::{Field, fold};
 use crate::output::{Plain, Style, count, grouped};
 use crate::report::closing::preview_counts;
 use crate::report::preview::describe;
-use crate::report::progress::{Stages, Visibility};
+use crate::report::progress::Stages;
 use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::store::journal::CredentialUser;
@@ -77,6 +77,12 @@ struct CsvFindings {
 }
 
 impl Findings {
+    /// Adds an error. A message says what happened, and behind a semicolon what to do.
+    fn error(&mut self, message: &str, exit_code: u8) {
+        let (what, remedy) = message.split_once("; ").unwrap_or((message, ""));
+        self.problem(what, remedy, exit_code);
+    }
+
     fn problem(&mut self, what: impl Into<String>, remedy: impl Into<String>, exit_code: u8) {
         self.problems.push(Problem {
             what: what.into(),
@@ -90,15 +96,15 @@ pub(super) async fn check(context: &Context, mut settings: Settings) -> Result<u
     let mut findings = Findings::default();
     // Whoever checks wants to know that the API is away, and not to wait until it is back.
     settings.outage_limit = settings.outage_limit.at_most(PATIENCE);
-    let stages = Stages::new(&context.output, Visibility::of(&settings));
+    let stages = context.stages(&settings);
     let credentials = settings.credentials();
     if let Err(error) = &credentials {
-        findings.problem(error.to_string(), "", exit_code::USAGE);
+        findings.error(&error.to_string(), exit_code::USAGE);
     }
     match base_url(&settings) {
         Ok(host) => findings.host = Some(host),
         Err(error) => {
-            findings.problem(error.to_string(), "", exit_code::USAGE);
+            findings.error(&error.to_string(), exit_code::USAGE);
         }
     }
     let stop = Arc::new(Stop::default());
@@ -109,7 +115,7 @@ pub(super) async fn check(context: &Context, mut settings: Settings) -> Result<u
         match Connection::open(context, &settings, host, &stop).await {
             Ok(open) => connection = Some(open),
             Err(error) => {
-                findings.problem(error.to_string(), "", error.exit_code());
+                findings.error(&error.to_string(), error.exit_code());
             }
         }
     }
@@ -127,7 +133,7 @@ pub(super) async fn check(context: &Context, mut settings: Settings) -> Result<u
             &mut findings,
         );
         if let Err(error) = checked.await {
-            findings.problem(error.to_string(), "", error.exit_code());
+            findings.error(&error.to_string(), error.exit_code());
         }
     }
     stages.end();
@@ -343,7 +349,7 @@ fn render(findings: &Findings, style: Style) -> String {
         );
         let kinds = csv.counts.kinds.kinds(Tense::Planned);
         if !kinds.is_empty() {
-            let _ = writeln!(text, "  {:14} {}", "", describe(&kinds, style));
+            let _ = writeln!(text, "{}", describe(&kinds, &" ".repeat(17), style));
         }
     }
     for warning in &findings.warnings {

@@ -21,7 +21,7 @@ use crate::members::{ListingEvidence, LookupError, Pages};
 use crate::model::{Field, Value, fold, is_email};
 use crate::output::{count, grouped, is_gone, stdout_file};
 use crate::report::csv_file::{CsvFormat, Encoder, write_cells};
-use crate::report::progress::{Stages, Visibility};
+use crate::report::progress::Stages;
 use crate::settings::Settings;
 use crate::sigma::{Cursors, ListedMember, MemberFilter, Page};
 use crate::stop::Stop;
@@ -84,7 +84,7 @@ pub(super) async fn export(
     let host = base_url(settings)?;
     let stop = Arc::new(Stop::default());
     listen(&stop, settings, None, &context.output)?;
-    let stages = Stages::new(&context.output, Visibility::of(settings));
+    let stages = context.stages(settings);
     stages.begin(format!("signing in at {host}"));
     let connection = Connection::open(context, settings, &host, &stop).await?;
     let mut writer = format

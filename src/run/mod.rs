@@ -34,6 +34,7 @@ mod strict;
 mod undo;
 mod update;
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
@@ -46,6 +47,7 @@ use crate::exit_code;
 use crate::input::InputError;
 use crate::members::LookupError;
 use crate::output::{Lines, Output, shell_quoted};
+use crate::report::progress::{Stages, Visibility};
 use crate::sandbox::SandboxError;
 use crate::settings::{CommandName, Layer, Settings, SettingsError, check_names, first_refused};
 use crate::sigma::client::ClientError;
@@ -128,6 +130,15 @@ struct Context {
     output: Output,
     /// Who starts a run, and how.
     origin: Origin,
+    stages: OnceCell<Stages>,
+}
+
+impl Context {
+    /// Returns the display of what the command is doing.
+    fn stages(&self, settings: &Settings) -> Stages {
+        let make = || Stages::new(&self.output, Visibility::of(settings));
+        self.stages.get_or_init(make).clone()
+    }
 }
 
 /// Runs the command line, the program's name first, and returns the exit code.
@@ -155,6 +166,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             if prints_json {
                 print_error(&output, &error.to_string(), error.exit_code());
             }
+            output.clear_bar();
             output.note(format_args!("error: {}", Lines(&error)));
             ExitCode::from(error.exit_code())
         }
@@ -194,6 +206,7 @@ fn run(cli: Cli, output: &Output, prints_json: &mut bool) -> Result<u8, RunError
             ..Origin::default()
         },
         flags,
+        stages: OnceCell::new(),
     };
     let mut settings = settings(&mut context)?;
     *prints_json = settings.json;

@@ -273,7 +273,7 @@ impl Preparation<'_> {
             count(self.preflight.rows.into(), "row"),
         );
         if !kinds.is_empty() {
-            question = format!("{}\n{question}", describe(&kinds, style));
+            question = format!("{}\n{question}", describe(&kinds, "", style));
         }
         if let Some(warning) = counts.kinds.warning() {
             question = format!("{question}warning: {warning}\n");

@@ -142,7 +142,7 @@ fn of_plan(
         let head = plan.head();
         let text = format!(
             "\n{}\n\n{}\n{rows} to change. The plan was made from {} on {}.\nNext   to make these changes:\n  sigma-bulk apply {}\n",
-            describe(&kinds.kinds(Tense::Planned), style),
+            describe(&kinds.kinds(Tense::Planned), "  ", style),
             preview.render(style),
             Plain(&head.made_from),
             crate::clock::local(&head.created_at),

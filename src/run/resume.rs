@@ -18,6 +18,7 @@ pub(super) fn prepare(
 ) -> Result<PreparedRun, RunError> {
     let mut dir = catalog::open(path)?;
     claim(&mut dir)?;
+    context.stages(settings).begin("reading the journal");
     let mut history = read_history(&dir)?;
     let head = history.head().clone();
     check_host(context, settings, &head.base_url)?;

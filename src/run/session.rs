@@ -24,7 +24,7 @@ use crate::pipeline::producer::Producer;
 use crate::pipeline::scheduler;
 use crate::pipeline::worker::{Worker, WorkerOptions};
 use crate::report::closing::InputNotes;
-use crate::report::progress::{ProgressDisplay, RateStatus, Stages, Visibility};
+use crate::report::progress::{ProgressDisplay, RateStatus, Visibility};
 use crate::report::reporter::{Latency, Reporter, ReporterOptions, ReporterOutput, RequestMonitor};
 use crate::report::summary::Summary;
 use crate::settings::Settings;
@@ -92,7 +92,7 @@ async fn start(
     let mut started = Instant::now();
     let stop = Arc::new(Stop::default());
     listen(&stop, settings, Some(&run.dir), &context.output)?;
-    let stages = Stages::new(&context.output, Visibility::of(settings));
+    let stages = context.stages(settings);
     stages.begin(format!("signing in at {}", run.head.base_url));
     let connection = Connection::open(context, settings, &run.head.base_url, &stop).await?;
     let (gateway, identity) = (Arc::clone(&connection.gateway), &connection.identity);

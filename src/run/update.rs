@@ -7,6 +7,7 @@ use super::prepared::{Binding, PreparedRun, base_url, create_dir};
 use super::{Context, RunError, strict};
 use crate::input::header::ColumnRules;
 use crate::input::{Rows, Table, TableOptions, preflight, text};
+use crate::output::Plain;
 use crate::settings::Settings;
 use crate::store::RunDir;
 use crate::store::journal::{Head, InputKind, JournalReader, Origin, RunReference};
@@ -29,6 +30,12 @@ pub(super) fn prepare(context: &Context, settings: &Settings) -> Result<Prepared
         context
             .output
             .note("Reading the CSV from standard input; Ctrl-D ends it.");
+    }
+    // Whoever types the CSV sees it.
+    if file.is_some() {
+        context
+            .stages(settings)
+            .begin(format!("reading {}", Plain(source.name())));
     }
     let dir = create_dir(context, settings, &source.stem(), file)?;
     let reruns = file.and_then(rerun_of);

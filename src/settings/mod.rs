@@ -76,7 +76,7 @@ pub(crate) enum SettingsError {
         source: std::io::Error,
     },
     #[error(
-        "the file of the client secret, {path}, can be read by other users: chmod 600 {}",
+        "the file of the client secret, {path}, can be read by other users; chmod 600 {}",
         shell_quoted(path)
     )]
     OpenSecretFile { path: String },
@@ -90,10 +90,10 @@ fn missing_credentials(id: bool, secret: bool) -> String {
         "SIGMA_CLIENT_SECRET, --client-secret-file FILE, or --client-secret-command COMMAND";
     match (id, secret) {
         (true, true) => format!(
-            "the client id and the client secret are missing: set {ID}; and {SECRET}; or run sigma-bulk init"
+            "the client id and the client secret are missing; set {ID}, and {SECRET}; or run sigma-bulk init"
         ),
-        (true, false) => format!("the client id is missing: set {ID}"),
-        _ => format!("the client secret is missing: set {SECRET}"),
+        (true, false) => format!("the client id is missing; set {ID}"),
+        _ => format!("the client secret is missing; set {SECRET}"),
     }
 }
 

@@ -62,7 +62,7 @@ pub(crate) const CLOUDS: [(&str, &str, Option<&str>); 13] = [
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HostError {
     #[error(
-        "the cloud is not set: give --cloud (your organization's, one of {}), or --base-url",
+        "the cloud is not set; give --cloud (your organization's, one of {}), or --base-url",
         names(false)
     )]
     NoCloud,
