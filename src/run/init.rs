@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 use toml_edit::{DocumentMut, Item, Table, value};
 
 use super::check::PATIENCE;
+use super::keyring::Keyring;
 use super::prepared::base_url;
 use super::sign_in::Connection;
 use super::{Context, RunError};
@@ -147,24 +148,26 @@ fn ask_for_missing(context: &Context, settings: &mut Settings) -> Result<(), Run
 }
 
 fn ask_for_secret(settings: &mut Settings) -> Result<(), RunError> {
-    let places = [
+    let keyring = Keyring::find();
+    let mut places = vec![
         "in the environment variable SIGMA_CLIENT_SECRET, which you set yourself",
         "in a file that only you can read",
         "in a password manager, from which a command prints it",
     ];
+    places.extend(keyring.map(|_| "in the keyring of this machine"));
     let chosen = ask(Select::new()
         .with_prompt("Where is the client secret?")
-        .items(places)
+        .items(&places)
         .default(1)
         .interact())?;
-    match chosen {
-        0 => {
+    match (chosen, keyring) {
+        (0, _) => {
             let secret = ask(Password::new()
                 .with_prompt("Client secret, to try it (it is not kept)")
                 .interact())?;
             settings.client_secret = Some(SecretString::from(secret));
         }
-        1 => {
+        (1, _) => {
             let path: String = ask(Input::new().with_prompt("File").interact_text())?;
             let path = PathBuf::from(path);
             if !path.exists() {
@@ -174,6 +177,15 @@ fn ask_for_secret(settings: &mut Settings) -> Result<(), RunError> {
                 write(&path, &format!("{secret}\n"))?;
             }
             settings.client_secret_file = Some(absolute(&path)?);
+        }
+        (3, Some(keyring)) => {
+            let id = settings.client_id.clone().unwrap_or_default();
+            if !keyring.store(&id).is_ok_and(|is_kept| is_kept) {
+                return Err(RunError::Refused(
+                    "the keyring did not keep the secret: is it unlocked? Choose another place, or try again".to_owned(),
+                ));
+            }
+            settings.client_secret_command = Some(keyring.lookup(&id));
         }
         _ => {
             settings.client_secret_command =

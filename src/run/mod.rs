@@ -17,6 +17,7 @@ mod embedded;
 mod export;
 mod finish;
 mod init;
+mod keyring;
 mod logging;
 mod next_commands;
 mod outage_lines;
