@@ -12,6 +12,8 @@ pub(crate) const API: u8 = 3;
 pub(crate) const STOPPED: u8 = 4;
 /// Another run holds the lock of this organization.
 pub(crate) const LOCKED: u8 = 5;
+/// With `--detailed-exitcode`, a dry run found something to change, and nothing wrong.
+pub(crate) const CHANGES: u8 = 6;
 /// The terminal is gone (SIGHUP, signal 1). For signals, shells use 128 plus the signal's number.
 pub(crate) const HANGUP: u8 = 129;
 /// Ctrl-C (SIGINT, signal 2).

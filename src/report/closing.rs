@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::preview::describe;
 use super::summary::Summary;
 use super::totals::Totals;
+use crate::clock::local;
 use crate::decide::Tense;
 use crate::model::Outcome;
 use crate::output::{Plain, Style, count, grouped, shell_quoted, shortened, span};
@@ -113,12 +114,30 @@ impl Summary {
         }
         if let Some(why) = why_stopped(ending) {
             let _ = writeln!(text, "\n{yellow}{}{off}", Plain(why));
+        } else if let Some(error) = &self.error {
+            let _ = writeln!(text, "\n{yellow}Stopped: {}.{off}", Plain(error));
         }
         let _ = writeln!(text, "\nFiles  {}", Plain(&self.run_dir));
         if let Some((what, command)) = self.next(totals, ending) {
             let _ = writeln!(text, "Next   {}:\n  {}", Plain(what), Plain(command));
         }
         text
+    }
+
+    /// Returns the summary as the text of a mail: what ran and where, and then as [`Summary::render`].
+    pub(crate) fn message(&self, totals: &Totals, ending: &Ending<'_>, style: Style) -> String {
+        let what = format!(
+            "{}: exit code {}",
+            self.command,
+            self.exit_code.unwrap_or_default()
+        );
+        format!(
+            "{}\nin {}, since {}\n{}",
+            Plain(what),
+            Plain(ending.place),
+            local(&self.started_at),
+            self.render(totals, ending, false, style).trim_end()
+        )
     }
 
     /// `1,000 rows in 12 s, 83.3 rows/s; 1,004 requests, 2 of them retries`.

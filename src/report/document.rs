@@ -19,8 +19,10 @@ pub(crate) struct Report {
     /// `run`, `dry run` or `plan`.
     pub kind: &'static str,
     /// What the run was made from.
+    #[serde(skip)]
     pub input: String,
     /// The summary; that of a plan counts what it would change.
+    #[serde(flatten)]
     pub summary: Summary,
     /// The changes by kind, the destructive ones first.
     pub changes: Vec<ChangeKind>,

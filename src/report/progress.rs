@@ -74,6 +74,13 @@ impl Stages {
         self.bar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Begins a stage that is mostly over at once, and has no plain line.
+    pub(crate) fn begin_on_screen(&self, what: impl Into<String>) {
+        if self.visibility == Visibility::Bar {
+            self.begin(what);
+        }
+    }
+
     /// Begins a stage.
     pub(crate) fn begin(&self, what: impl Into<String>) {
         let what = what.into();

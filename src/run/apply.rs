@@ -18,7 +18,7 @@ pub(super) fn prepare(
     // A limit in the environment or the configuration is for CSVs.
     settings.limit = context.flags.limit;
     let name = path.display().to_string();
-    context.stages(settings).begin("reading the plan");
+    context.stages(settings).begin_on_screen("reading the plan");
     let plan = PlanReader::open(&name, path, None)?;
     let (base_url, organization) = (
         plan.head().base_url.clone(),

@@ -3,6 +3,8 @@
 use super::next_commands::next_commands;
 use super::session::place;
 use super::{Context, EMBEDDED, RunError, plan_file};
+use crate::exit_code;
+use crate::model::Outcome;
 use crate::output::{count, shell_quoted};
 use crate::report::closing::{Ending, InputNotes};
 use crate::report::reporter::ReporterOutput;
@@ -63,7 +65,11 @@ pub(super) fn finish(
         next: &next,
         input,
     };
-    let end = RunEnd::now(&totals, &ending);
+    let mut end = RunEnd::now(&totals, &ending);
+    let has_changes = settings.dry_run && totals.of(Outcome::WouldUpdate) > 0;
+    if settings.detailed_exitcode && has_changes && end.exit_code == exit_code::SUCCESS {
+        end.exit_code = exit_code::CHANGES;
+    }
     let summary = Summary::new(history.head(), &totals, &end, dir.path());
     summary.write(dir).map_err(|error| unwritable(&error))?;
     if reported.error.is_none() {
@@ -93,6 +99,12 @@ pub(super) fn show(
     let output = &context.output;
     let shown = if settings.json {
         output.print(summary.json())
+    } else if settings.quiet {
+        // A scheduler mails what is written, so that a run without trouble writes nothing.
+        if summary.exit_code != Some(exit_code::SUCCESS) {
+            output.note(summary.message(totals, ending, output.stderr_style()));
+        }
+        Ok(())
     } else {
         let shows_members = !settings.verbose;
         output.print_lines(&summary.render(totals, ending, shows_members, output.stdout_style()))

@@ -310,7 +310,9 @@ fn settings(context: &mut Context) -> Result<Settings, RunError> {
 fn redirect(flags: &Layer, environment: &Layer) -> Option<String> {
     let names_host = flags.cloud.is_some() || flags.env.is_some();
     let is_production = matches!(flags.env, None | Some(Environment::Production));
-    (names_host && is_production && flags.base_url.is_none())
+    // SIGMA_BASE_URL is meant for other tools as well, so that a flag overrides it as usual.
+    let is_own = std::env::var_os("SIGMA_BULK_BASE_URL").is_some_and(|url| !url.is_empty());
+    (names_host && is_production && is_own && flags.base_url.is_none())
         .then(|| environment.base_url.clone())
         .flatten()
 }

@@ -4,7 +4,7 @@
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use super::finish::{self, printing_failed};
+use super::finish::printing_failed;
 use super::next_commands::next_commands;
 use super::prepared::read_history;
 use super::session::place;
@@ -72,8 +72,10 @@ pub(super) fn report(
         summary.write(&dir)?;
     }
     match (format, target) {
-        // The summary alone is what a run prints itself with --json.
-        (ReportFormat::Text, None) => finish::show(context, settings, &summary, &totals, &ending)?,
+        (ReportFormat::Text, None) => {
+            let text = summary.render(&totals, &ending, true, context.output.stdout_style());
+            context.output.print_lines(&text).map_err(printing_failed)?;
+        }
         (ReportFormat::Text, Some(target)) => {
             let text = summary.render(&totals, &ending, true, Style::new(false));
             save(target, |file| file.write_all(text.as_bytes()))?;

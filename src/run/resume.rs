@@ -18,7 +18,9 @@ pub(super) fn prepare(
 ) -> Result<PreparedRun, RunError> {
     let mut dir = catalog::open(path)?;
     claim(&mut dir)?;
-    context.stages(settings).begin("reading the journal");
+    context
+        .stages(settings)
+        .begin_on_screen("reading the journal");
     let mut history = read_history(&dir)?;
     let head = history.head().clone();
     check_host(context, settings, &head.base_url)?;

@@ -21,7 +21,9 @@ pub(super) fn prepare(
     let path = from.path().to_owned();
     let path = path.as_path();
     claim(&mut from)?;
-    context.stages(settings).begin("reading the journal");
+    context
+        .stages(settings)
+        .begin_on_screen("reading the journal");
     let mut history = read_history(&from)?;
     let undone = history.head().clone();
     if undone.dry_run {

@@ -35,7 +35,7 @@ pub(super) fn prepare(context: &Context, settings: &Settings) -> Result<Prepared
     if file.is_some() {
         context
             .stages(settings)
-            .begin(format!("reading {}", Plain(source.name())));
+            .begin_on_screen(format!("reading {}", Plain(source.name())));
     }
     let dir = create_dir(context, settings, &source.stem(), file)?;
     let reruns = file.and_then(rerun_of);

@@ -302,6 +302,8 @@ settings! {
         dry_run: bool = required("false"), NEW_RUNS, [short = 'n', value_parser = switch, value_name = "BOOL"];
         /// Save a dry run as a plan, for `apply`
         save_plan: PathBuf = optional("\"plan.jsonl\""), RUNS, [value_name = "FILE"];
+        /// End a dry run that found something to change, and nothing wrong, with 6
+        detailed_exitcode: bool = required("false"), NEW_RUNS, [value_parser = switch, value_name = "BOOL"];
         /// Do not ask before the first change
         yes: bool = required("false"), ASKING, [short = 'y', value_parser = switch, value_name = "BOOL"];
         /// Write over a file that exists: a saved plan, an export, a profile
@@ -380,7 +382,9 @@ settings! {
         json: bool = required("false"), ALL, [value_parser = switch, value_name = "BOOL"];
         /// Show the outcome and the changes of every row
         verbose: bool = required("false"), RUNS, [short = 'v', value_parser = switch, value_name = "BOOL"];
-        /// Show neither progress nor failures while the run goes on
+        /// Show nothing, unless the run ends with another code than 0
+        ///
+        /// Then a short summary goes to standard error, so that a scheduler only mails when something is wrong.
         quiet: bool = required("false"), API, [short = 'q', value_parser = switch, value_name = "BOOL"];
         /// Show no progress
         no_progress: bool = required("false"), API, [value_parser = switch, value_name = "BOOL"];

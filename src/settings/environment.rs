@@ -9,7 +9,7 @@ use crate::model::{did_you_mean, shown};
 /// The prefix of environment variables.
 const PREFIX: &str = "SIGMA_BULK_";
 /// Settings whose variable may also lack `BULK_`, as Sigma's own tools have it.
-const SHORT_NAMES: [&str; 2] = ["client_id", "client_secret"];
+const SHORT_NAMES: [&str; 3] = ["client_id", "client_secret", "base_url"];
 
 /// Variables that name the configuration file and the profile in it.
 const OTHERS: [&str; 2] = ["SIGMA_BULK_CONFIG", "SIGMA_BULK_PROFILE"];

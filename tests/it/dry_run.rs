@@ -14,7 +14,9 @@ const CSV: &str = "Email,First Name,Member Type,isArchived\n\
 #[test]
 fn dry_run_only_reads_and_shows_the_changes() {
     let (api, bench) = (Api::with_users(4), Bench::new());
-    let ran = bench.update(&api, CSV, &["--dry-run", "--quiet"]).exits(1);
+    let ran = bench
+        .update(&api, CSV, &["--dry-run", "--no-progress"])
+        .exits(1);
     let mut settings = insta::Settings::clone_current();
     settings.add_filter(r"in \d+\.\d s", "in [time] s");
     settings.add_filter(r"http://127\.0\.0\.1:\d+", "[url]");

@@ -303,3 +303,19 @@ fn signal_during_listing_exits_at_once() {
     );
     assert_eq!(bench.summary()["requests"]["total"], 4);
 }
+
+/// A pipeline must know whether there is something to apply.
+#[test]
+fn detailed_exit_code_says_whether_there_are_changes() {
+    let (api, bench) = (Api::with_users(2), Bench::new());
+    let more = |dir| ["--dry-run", "--detailed-exitcode", "--run-dir", dir];
+    let change = "Email,First Name\nuser1@x.org,A\n";
+    bench.update(&api, change, &more("a")).exits(6);
+    bench
+        .update(&api, change, &["--dry-run", "--run-dir", "b"])
+        .exits(0);
+    let same = "Email,First Name\nuser1@x.org,First\n";
+    bench.update(&api, same, &more("c")).exits(0);
+    let wrong = "Email,First Name\nuser1@x.org,A\nnobody@x.org,A\n";
+    bench.update(&api, wrong, &more("d")).exits(1);
+}

@@ -337,3 +337,26 @@ fn verbose_dry_run_shows_nothing_twice() {
     let all = ran.stdout + &ran.stderr;
     assert_eq!(all.matches("user1@x.org  ").count(), 1, "{all}");
 }
+
+/// A scheduler mails what a job writes, so that a job without trouble writes nothing.
+#[test]
+fn quiet_runs_only_speak_of_trouble() {
+    let (api, bench) = (Api::with_users(5), Bench::new());
+    let right = "Email,First Name\nuser1@x.org,A\nuser2@x.org,First\n";
+    let ran = bench
+        .update(&api, right, &["-q", "--run-dir", "a"])
+        .exits(0);
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""));
+    let ran = bench.update(&api, CSV, &["-q", "--run-dir", "b"]).exits(1);
+    assert_eq!(ran.stdout, "");
+    for text in [
+        "sigma-bulk update input.csv",
+        "exit code 1",
+        "1 × not_found: no member has this email",
+        "nobody@x.org",
+        "sigma-bulk update b/failed.csv",
+    ] {
+        assert!(ran.stderr.contains(text), "{text}: {}", ran.stderr);
+    }
+    assert!(ran.stderr.lines().count() < 30, "{}", ran.stderr);
+}
