@@ -11,6 +11,7 @@
 //! `init`, `check` and `export` sign in and only read; `runs` and `report` send nothing; `documentation` has the rest.
 
 mod apply;
+mod auto_resume;
 mod check;
 mod documentation;
 mod embedded;
@@ -41,6 +42,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use auto_resume::Decision;
 use clap_complete::CompleteEnv;
 
 use crate::cli::{COMPLETION_VARIABLE, Cli, Command};
@@ -211,8 +213,18 @@ fn run(cli: Cli, output: &Output, prints_json: &mut bool) -> Result<u8, RunError
     };
     let mut settings = settings(&mut context)?;
     *prints_json = settings.json;
+    let (decision, _lock) = match &cli.command {
+        Command::Update { .. } if settings.auto_resume => {
+            auto_resume::decide(&context, &settings, &runtime)?
+        }
+        _ => (Decision::New, None),
+    };
     let prepared = match &cli.command {
-        Command::Update { .. } => update::prepare(&context, &settings)?,
+        Command::Update { .. } => match decision {
+            Decision::New => update::prepare(&context, &settings)?,
+            Decision::Resume(dir) => resume::prepare(&context, &mut settings, dir.path(), false)?,
+            Decision::Complete(code) => return Ok(code),
+        },
         Command::Resume {
             dir, only_failed, ..
         } => resume::prepare(&context, &mut settings, dir, *only_failed)?,

@@ -10,7 +10,14 @@ use crate::store::RunDir;
 use crate::store::journal::{Head, InputKind};
 
 /// Settings that belong to one run alone, and that another command does not repeat.
-const OF_ONE_RUN: [&str; 5] = ["csv", "dry-run", "save-plan", "yes", "run-dir"];
+const OF_ONE_RUN: [&str; 6] = [
+    "csv",
+    "dry-run",
+    "save-plan",
+    "yes",
+    "run-dir",
+    "auto-resume",
+];
 /// Settings that say how to reach the API, besides its host.
 const CONNECTION: [&str; 4] = ["allow-http", "ca-cert", "client-id", "client-secret-file"];
 

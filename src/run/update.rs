@@ -49,11 +49,7 @@ pub(super) fn prepare(context: &Context, settings: &Settings) -> Result<Prepared
         let options = TableOptions {
             delimiter,
             limit: settings.limit,
-            columns: ColumnRules {
-                ignored: settings.ignore_column.clone(),
-                ignores_unknown: settings.ignore_unknown_columns,
-                renamed: settings.map.clone(),
-            },
+            columns: column_rules(settings),
         };
         let open = || Table::open(&name, &dir.input(), &options);
         let preflight = preflight(&name, || open().map(|table| Rows::Csv(Box::new(table))))?;
@@ -80,6 +76,15 @@ pub(super) fn prepare(context: &Context, settings: &Settings) -> Result<Prepared
         };
         Ok((head, preflight))
     })
+}
+
+/// Returns how the settings treat unknown columns.
+pub(super) fn column_rules(settings: &Settings) -> ColumnRules {
+    ColumnRules {
+        ignored: settings.ignore_column.clone(),
+        ignores_unknown: settings.ignore_unknown_columns,
+        renamed: settings.map.clone(),
+    }
 }
 
 /// Returns the run whose failed.csv this file is.

@@ -308,6 +308,11 @@ settings! {
         yes: bool = required("false"), ASKING, [short = 'y', value_parser = switch, value_name = "BOOL"];
         /// Write over a file that exists: a saved plan, an export, a profile
         force: bool = required("false"), WRITING, [value_parser = switch, value_name = "BOOL"];
+        /// Resume an unfinished run of the same input, or start one
+        ///
+        /// A run of the same input, host and organization below `runs` is resumed if it has rows left. If it is complete, this
+        /// is said, nothing is sent, and the exit code is that run's. So one line serves in a scheduler.
+        auto_resume: bool = required("false"), INPUT, [value_parser = switch, value_name = "BOOL"];
         /// Do not start if any row is invalid
         strict: bool = required("false"), NEW_RUNS, [value_parser = switch, value_name = "BOOL"];
         /// Send all values, even those that a member has already

@@ -38,4 +38,5 @@ mod settings; // Flags, environment variables, configuration file.
 mod setup; // The first minutes: init, check, help, and a wrong setup.
 mod soak; // Everything at once, and every claim compared with the server.
 mod tampering; // The tool's own files, changed or taken away by others.
+mod unattended; // Runs that a scheduler starts.
 mod undo; // Undoing a run.
