@@ -11,6 +11,7 @@ pub(crate) mod document;
 pub(crate) mod estimate;
 pub(crate) mod junit;
 pub(crate) mod markdown;
+pub(crate) mod metrics;
 pub(crate) mod page;
 pub(crate) mod preview;
 pub(crate) mod progress;

@@ -10,6 +10,7 @@
 //!
 //! `init`, `check` and `export` sign in and only read; `runs` and `report` send nothing; `documentation` has the rest.
 
+mod after;
 mod apply;
 mod auto_resume;
 mod check;
@@ -45,6 +46,9 @@ use std::process::ExitCode;
 use auto_resume::Decision;
 use clap_complete::CompleteEnv;
 
+use prepared::PreparedRun;
+use tokio::runtime::Runtime;
+
 use crate::cli::{COMPLETION_VARIABLE, Cli, Command};
 use crate::exit_code;
 use crate::input::InputError;
@@ -56,7 +60,7 @@ use crate::settings::{CommandName, Layer, Settings, SettingsError, check_names, 
 use crate::sigma::client::ClientError;
 use crate::sigma::hosts::{self, Environment, HostError};
 use crate::store::journal::Origin;
-use crate::store::lock::LockError;
+use crate::store::lock::{Lock, LockError};
 use crate::store::{HistoryError, RunDirError};
 
 /// What stands in a journal for the base URL of the embedded sandbox, which ends with the run.
@@ -163,7 +167,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let mut prints_json = asks_json;
-    match run(cli, &output, &mut prints_json) {
+    match run(&cli, &output, &mut prints_json) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             if prints_json {
@@ -184,7 +188,7 @@ fn print_error(output: &Output, message: &str, exit_code: u8) {
 }
 
 /// Runs a command. `prints_json` becomes whether the settings ask for JSON, once they are known.
-fn run(cli: Cli, output: &Output, prints_json: &mut bool) -> Result<u8, RunError> {
+fn run(cli: &Cli, output: &Output, prints_json: &mut bool) -> Result<u8, RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -198,63 +202,115 @@ fn run(cli: Cli, output: &Output, prints_json: &mut bool) -> Result<u8, RunError
     if let Some(flag) = first_refused(&flags, command) {
         return Err(refused_flag(&flag, command));
     }
+    let variable = || std::env::var("SIGMA_BULK_PROFILE").ok();
+    let profile = cli.profile.clone().or_else(variable);
+    let profile = profile.filter(|profile| !profile.is_empty());
     let mut context = Context {
         command,
-        config: cli.config,
-        profile: cli.profile,
+        config: cli.config.clone(),
+        profile: cli.profile.clone(),
         output: output.clone(),
         origin: Origin {
             command_line: command_line(command, &cli.command, &flags),
             os_user: whoami::username().unwrap_or_default(),
+            profile: profile.clone(),
             ..Origin::default()
         },
         flags,
         stages: OnceCell::new(),
     };
-    let mut settings = settings(&mut context)?;
+    let settings = settings(&mut context)?;
     *prints_json = settings.json;
-    let (decision, _lock) = match &cli.command {
-        Command::Update { .. } if settings.auto_resume => {
-            auto_resume::decide(&context, &settings, &runtime)?
-        }
-        _ => (Decision::New, None),
-    };
-    let prepared = match &cli.command {
-        Command::Update { .. } => match decision {
-            Decision::New => update::prepare(&context, &settings)?,
-            Decision::Resume(dir) => resume::prepare(&context, &mut settings, dir.path(), false)?,
-            Decision::Complete(code) => return Ok(code),
-        },
-        Command::Resume {
-            dir, only_failed, ..
-        } => resume::prepare(&context, &mut settings, dir, *only_failed)?,
-        Command::Undo { dir, .. } => undo::prepare(&context, &mut settings, dir)?,
-        Command::Apply { plan, .. } => apply::prepare(&context, &mut settings, plan)?,
+    let result = match &cli.command {
         Command::Report {
             path,
             format,
             output,
             ..
-        } => return report::report(&context, &settings, path, *format, output.as_deref()),
-        Command::Runs { dir, .. } => return runs::list(&context, &settings, dir),
-        Command::Init { .. } => return init::init(&context, &settings, &runtime),
-        Command::Check { .. } => return runtime.block_on(check::check(&context, settings)),
+        } => report::report(&context, &settings, path, *format, output.as_deref()),
+        Command::Runs { dir, .. } => runs::list(&context, &settings, dir),
+        Command::Init { .. } => init::init(&context, &settings, &runtime),
+        Command::Check { .. } => runtime.block_on(check::check(&context, settings)),
         Command::Export { file, options, .. } => {
             let file = file.as_deref();
-            return runtime.block_on(export::export(&context, &settings, file, options));
+            runtime.block_on(export::export(&context, &settings, file, options))
         }
-        _ => return Ok(exit_code::SUCCESS),
+        _ => work(&context, &settings, &cli.command, &runtime),
     };
-    let code = runtime.block_on(session::run(&context, settings, prepared));
     // A sync of the journal that hangs must not delay the end.
     runtime.shutdown_background();
-    code
+    result
+}
+
+/// Works on a run: starts it or goes on with it, and does what is asked for at its end.
+fn work(
+    context: &Context,
+    settings: &Settings,
+    command: &Command,
+    runtime: &Runtime,
+) -> Result<u8, RunError> {
+    after::check(settings)?;
+    let mut dir = None;
+    let result =
+        prepare(context, settings.clone(), command, runtime).and_then(|prepared| match prepared {
+            Prepared::Run(settings, run, _lock) => {
+                dir = Some(run.dir.clone());
+                runtime.block_on(session::run(context, *settings, *run))
+            }
+            Prepared::Complete(code) => Ok(code),
+        });
+    // Nothing happened where an input is complete already.
+    if dir.is_some() || result.is_err() {
+        after::finished(context, settings, runtime, dir.as_ref(), &result);
+    }
+    result
+}
+
+/// What a command is about to do.
+enum Prepared {
+    /// To work on this run, with these settings. The lock keeps other starts of the same command line away.
+    Run(Box<Settings>, Box<PreparedRun>, Option<Lock>),
+    /// Nothing: the input is complete already, and its run ended with this code.
+    Complete(u8),
+}
+
+fn prepare(
+    context: &Context,
+    mut settings: Settings,
+    command: &Command,
+    runtime: &Runtime,
+) -> Result<Prepared, RunError> {
+    let (decision, lock) = match command {
+        Command::Update { .. } if settings.auto_resume => {
+            auto_resume::decide(context, &settings, runtime)?
+        }
+        _ => (Decision::New, None),
+    };
+    let run = match (command, decision) {
+        (_, Decision::Complete(code)) => return Ok(Prepared::Complete(code)),
+        (_, Decision::Resume(dir)) => resume::prepare(context, &mut settings, dir.path(), false)?,
+        (
+            Command::Resume {
+                dir, only_failed, ..
+            },
+            Decision::New,
+        ) => resume::prepare(context, &mut settings, dir, *only_failed)?,
+        (Command::Undo { dir, .. }, Decision::New) => undo::prepare(context, &mut settings, dir)?,
+        (Command::Apply { plan, .. }, Decision::New) => {
+            apply::prepare(context, &mut settings, plan)?
+        }
+        (_, Decision::New) => update::prepare(context, &settings)?,
+    };
+    Ok(Prepared::Run(Box::new(settings), Box::new(run), lock))
 }
 
 /// Returns whether a setting is left out of the records of a run: the input has a place of its own, the id is a part of the
 /// credentials, and a command may hold a secret.
 fn is_not_recorded(setting: &str) -> bool {
-    matches!(setting, "csv" | "client-id" | "client-secret-command")
+    matches!(
+        setting,
+        "csv" | "client-id" | "client-secret-command" | "on-finish"
+    )
 }
 
 /// Returns the command line as it may be kept: without secrets.

@@ -10,8 +10,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::values::{
-    ColorMode, Delimiter, EncodingName, FlagValue, LogFormat, Rate, Share, Span, parsed, secret,
-    switch,
+    ColorMode, Delimiter, EncodingName, FlagValue, LogFormat, NotifyOn, Rate, Share, Span, parsed,
+    secret, switch,
 };
 use crate::input::header::ColumnName;
 use crate::members::LookupMode;
@@ -393,6 +393,20 @@ settings! {
         quiet: bool = required("false"), API, [short = 'q', value_parser = switch, value_name = "BOOL"];
         /// Show no progress
         no_progress: bool = required("false"), API, [value_parser = switch, value_name = "BOOL"];
+        /// Run a command at the end, with summary.json on its standard input
+        ///
+        /// It may take a minute. If it fails, that is said, and the run is not affected.
+        on_finish: String = optional("\"mail -s sigma-bulk admin@example.com\""), RUNS, [value_name = "COMMAND"];
+        /// Post the summary to this address at the end
+        ///
+        /// It has a field `text` for chat tools. The address is a secret, and is never shown.
+        notify_url: SecretString = optional("\"\""), RUNS, [value_parser = secret, value_name = "URL"];
+        /// When to notify: always, change or failure
+        ///
+        /// `change` compares with the last run of the same profile and input name.
+        notify_on: NotifyOn = required("\"always\""), RUNS, [value_enum, hide_possible_values = true, value_name = "WHEN"];
+        /// Write metrics for Prometheus at the end
+        metrics_file: PathBuf = optional("\"/var/lib/node_exporter/sigma-bulk.prom\""), RUNS, [value_name = "FILE"];
         /// Colours: auto, always or never
         ///
         /// `auto` uses colours on a terminal, unless NO_COLOR is set.

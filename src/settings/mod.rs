@@ -16,7 +16,7 @@ pub(crate) use declaration::{CommandName, Layer, Settings, first_refused, with_s
 pub(crate) use environment::check_names;
 pub(crate) use example::example;
 pub(crate) use file::path_to_write;
-pub(crate) use values::{LogFormat, Rate};
+pub(crate) use values::{LogFormat, NotifyOn, Rate};
 
 use crate::gateway::Credentials;
 use crate::model::is_email;

@@ -192,6 +192,18 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// When a notification is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NotifyOn {
+    /// At every end.
+    Always,
+    /// If the run ended otherwise than the last one.
+    Change,
+    /// If something is wrong.
+    Failure,
+}
+
 /// Reads a boolean as people write it.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -299,6 +311,7 @@ macro_rules! named_as_flag {
 }
 named_as_flag!(
     LogFormat,
+    NotifyOn,
     ColorMode,
     crate::members::LookupMode,
     crate::sigma::hosts::Environment

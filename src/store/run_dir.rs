@@ -411,6 +411,18 @@ pub(super) fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
+/// Creates or empties a file that everybody can read. A symbolic link is not followed.
+///
+/// # Errors
+/// If it can't be created.
+pub(crate) fn public_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
+    without_links(&mut options).open(path)
+}
+
 /// Creates or empties a file that only its owner can read. A symbolic link is not followed.
 ///
 /// # Errors

@@ -1,10 +1,11 @@
 //! Runs that a scheduler starts: one command line, again and again.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sigma_bulk::sandbox::{Endpoint, Faults};
 
-use crate::harness::{Api, Bench, Ran, many};
+use crate::harness::{Api, Bench, Ran, listening, many};
 
 const CSV: &str = "Email,First Name\nuser1@x.org,A\nnobody@x.org,B\n";
 
@@ -154,4 +155,191 @@ fn standard_input_can_not_be_recognized() {
         .run(&["update", "-", "--base-url", &url, "--auto-resume"])
         .exits(2)
         .says("write it into a file");
+}
+
+/// A server for notifications, which keeps what it gets.
+struct Hook {
+    url: String,
+    bodies: Arc<Mutex<Vec<serde_json::Value>>>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Hook {
+    /// Starts a server that answers with these statuses, one after the other, and then with the last one.
+    fn start(statuses: &'static [u16]) -> Self {
+        let (runtime, listener) = listening();
+        let url = format!(
+            "http://{}/hook-with-a-secret",
+            listener.local_addr().unwrap()
+        );
+        let bodies = Arc::<Mutex<Vec<serde_json::Value>>>::default();
+        let kept = Arc::clone(&bodies);
+        let answer = move |body: String| {
+            let mut bodies = kept.lock().unwrap();
+            let status = statuses[bodies.len().min(statuses.len() - 1)];
+            bodies.push(serde_json::from_str(&body).unwrap());
+            async move {
+                let status = axum::http::StatusCode::from_u16(status).unwrap();
+                (status, [("location", "http://127.0.0.1:1/elsewhere")])
+            }
+        };
+        let server = axum::Router::new().fallback(answer);
+        runtime.spawn(async move { axum::serve(listener, server).await });
+        Self {
+            url,
+            bodies,
+            runtime: Some(runtime),
+        }
+    }
+
+    fn bodies(&self) -> Vec<serde_json::Value> {
+        self.bodies.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Hook {
+    fn drop(&mut self) {
+        self.runtime.take().unwrap().shutdown_background();
+    }
+}
+
+/// Whatever becomes of a notification, the run ends as it would without it, and the address is in no output and no file.
+#[test]
+fn notifications_never_change_a_run() {
+    for (statuses, tries, is_told) in [
+        (&[204][..], 1, false),
+        (&[503, 200], 2, false),
+        (&[500], 3, true),
+        (&[302], 1, true),
+        (&[404], 1, true),
+    ] {
+        let (api, bench, hook) = (Api::with_users(3), Bench::new(), Hook::start(statuses));
+        bench.write("feed.csv", CSV);
+        let ran = nightly(&bench, &api, &["-q", "--notify-url", &hook.url]).exits(1);
+        assert_eq!(hook.bodies().len(), tries, "{statuses:?}");
+        assert_eq!(
+            ran.stderr.contains("--notify-url"),
+            is_told,
+            "{}",
+            ran.stderr
+        );
+        assert!(!ran.stderr.contains("hook-with-a-secret"), "{}", ran.stderr);
+        let runs = std::fs::read_dir(bench.path("runs"))
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap();
+        for file in std::fs::read_dir(runs.path()).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            assert!(!text.contains("hook-with-a-secret"));
+        }
+        let body = &hook.bodies()[0];
+        assert_eq!(body["outcomes"]["updated"], 1);
+        let text = body["text"].as_str().unwrap();
+        assert!(
+            text.contains("1 not_found, 1 updated (exit code 1)"),
+            "{text}"
+        );
+    }
+    let bench = Bench::new();
+    bench.write("feed.csv", CSV);
+    let words = [
+        "update",
+        "feed.csv",
+        "--notify-url",
+        "http://hooks.example.com/hook-with-a-secret",
+    ];
+    let ran = bench.run(&words).exits(2).says("use https");
+    assert!(!ran.stderr.contains("hook-with-a-secret"), "{}", ran.stderr);
+}
+
+#[test]
+fn notifications_are_sent_when_they_are_wanted() {
+    let (api, bench, hook) = (Api::with_users(3), Bench::new(), Hook::start(&[200]));
+    let run = |csv: &str, when: &str| {
+        bench.write("feed.csv", csv);
+        let url = api.sandbox.url();
+        let line = [
+            "update",
+            "feed.csv",
+            "--base-url",
+            &url,
+            "--rate",
+            "0",
+            "--yes",
+            "-q",
+        ];
+        bench.run(&[&line[..], &["--notify-url", &hook.url, "--notify-on", when]].concat());
+        std::mem::take(&mut *hook.bodies.lock().unwrap()).len()
+    };
+    let right = "Email,First Name\nuser1@x.org,A\n";
+    assert_eq!(run(right, "failure"), 0);
+    assert_eq!(run(CSV, "failure"), 1);
+    // Now the member has the value: another outcome than in the run before, and then the same one.
+    assert_eq!(run(right, "change"), 1);
+    assert_eq!(run(right, "change"), 0);
+    assert_eq!(run(CSV, "change"), 1);
+    assert_eq!(run(right, "always"), 1);
+    // A run that can't start is a failure.
+    assert_eq!(run("Mail\nuser1@x.org\n", "failure"), 1);
+}
+
+#[test]
+fn a_command_gets_the_summary_when_the_files_are_there() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    bench.write("feed.csv", CSV);
+    let command = "cat > summary.toml; ls runs/*/results.csv; exit 3";
+    let ran = nightly(&bench, &api, &["--json", "--on-finish", command]).exits(1);
+    let own: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let given: serde_json::Value = serde_json::from_str(&bench.read("summary.toml")).unwrap();
+    assert_eq!(own, given);
+    assert!(ran.stderr.contains("results.csv"), "{}", ran.stderr);
+    ran.says("--on-finish: the command failed: exit status: 3; the run is not affected");
+}
+
+#[test]
+fn metrics_are_whole_and_keep_the_last_success() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    let run = |csv: &str, code| {
+        bench.write("feed.csv", csv);
+        nightly(&bench, &api, &["--metrics-file", "m.prom"]).exits(code);
+        bench.read("m.prom")
+    };
+    let value = |metrics: &str, name: &str| {
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with(name))
+            .map(str::to_owned);
+        line.and_then(|line| line.rsplit(' ').next().map(str::to_owned))
+    };
+    let first = run("Email,First Name\nuser1@x.org,A\n", 0);
+    let success = value(&first, "sigma_bulk_last_success_timestamp_seconds").unwrap();
+    let second = run(CSV, 1);
+    assert_eq!(value(&second, "sigma_bulk_exit_code"), Some("1".to_owned()));
+    assert_eq!(
+        value(&second, "sigma_bulk_last_success_timestamp_seconds"),
+        Some(success)
+    );
+    assert!(second.contains("outcome=\"not_found\"} 1"), "{second}");
+    assert!(second.contains("status=\"200\"}"), "{second}");
+    // A run that can't start has metrics as well.
+    let third = run("Mail\nuser1@x.org\n", 2);
+    assert_eq!(value(&third, "sigma_bulk_exit_code"), Some("2".to_owned()));
+    // Each metric is declared once, before its samples.
+    for metrics in [first, second, third] {
+        let mut declared = String::new();
+        for line in metrics.lines() {
+            match line.strip_prefix("# TYPE ") {
+                Some(rest) => {
+                    let name = rest.strip_suffix(" gauge").unwrap();
+                    assert!(
+                        !metrics[..metrics.find(line).unwrap()].contains(&format!("\n{name}{{"))
+                    );
+                    declared = name.to_owned();
+                }
+                None if line.starts_with('#') => {}
+                None => assert!(line.starts_with(&format!("{declared}{{")), "{line}"),
+            }
+        }
+    }
 }

@@ -74,6 +74,9 @@ pub(crate) struct Origin {
     pub settings: Vec<String>,
     /// The name of the operating system's user.
     pub os_user: String,
+    /// The profile of the configuration, if one was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// The user to whom the credentials belong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<CredentialUser>,
