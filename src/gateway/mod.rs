@@ -302,6 +302,15 @@ impl Gateway {
                     }
                 }
             };
+            tracing::debug!(
+                request = request.name(),
+                attempt = call.attempts + 1,
+                status = result
+                    .as_ref()
+                    .map_or_else(AttemptError::status, |answer| Some(answer.status)),
+                milliseconds = sent_at.elapsed().as_millis(),
+                "request"
+            );
             if result.is_ok() {
                 self.stats.answered_after(sent_at.elapsed());
             }

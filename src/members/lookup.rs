@@ -589,6 +589,11 @@ impl Lookup {
                 "listing members"
             );
             let Some(next) = page.next else {
+                tracing::info!(
+                    members = progress.members,
+                    pages = progress.pages,
+                    "members listed"
+                );
                 let doubt = evidence.doubt();
                 if let Some(why) = &doubt {
                     tracing::info!(

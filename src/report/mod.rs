@@ -17,5 +17,6 @@ pub(crate) mod preview;
 pub(crate) mod progress;
 pub(crate) mod reporter;
 pub(crate) mod results;
+pub(crate) mod story;
 pub(crate) mod summary;
 pub(crate) mod totals;

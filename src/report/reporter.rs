@@ -17,6 +17,7 @@ use tokio::task::{JoinHandle, spawn_blocking, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::progress::{ProgressDisplay, RateStatus};
+use super::story::{self, Story};
 use crate::event::Event;
 use crate::model::{Change, Outcome, RowOutcome};
 use crate::output::{Output, Plain, grouped, shortened};
@@ -117,6 +118,7 @@ impl ReporterOutput {
 #[derive(Default)]
 struct Progressing {
     failures: u64,
+    story: Story,
     /// Rows whose member does not exist, as long as no member was found.
     not_found: Option<u64>,
     error: Option<io::Error>,
@@ -290,6 +292,7 @@ impl Reporter {
 
     fn tick(&mut self, state: &mut Progressing, last_sample: &mut Instant) {
         let status = self.monitor.rate_status();
+        state.story.tick(&status);
         self.progress.tick(&status);
         if last_sample.elapsed() >= SAMPLE_EVERY && state.error.is_none() {
             *last_sample = Instant::now();
@@ -339,6 +342,7 @@ impl Reporter {
     }
 
     fn show(&mut self, line: u64, email: &str, row: &RowOutcome, state: &mut Progressing) {
+        story::row_ended(line, row);
         let is_failed = !row.outcome.is_success();
         self.progress.row(is_failed);
         if is_failed {

@@ -8,9 +8,9 @@ use crate::model::Outcome;
 use crate::output::{count, shell_quoted};
 use crate::report::closing::{Ending, InputNotes};
 use crate::report::reporter::ReporterOutput;
-use crate::report::results;
 use crate::report::summary::{RunEnd, Summary};
 use crate::report::totals::Totals;
+use crate::report::{results, story};
 use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::store::journal::{JournalLost, Record, SessionEnd};
@@ -84,6 +84,7 @@ pub(super) fn finish(
             .add_now(&ended)
             .map_err(|error| unwritable(&error))?;
     }
+    story::ended(&summary, &totals);
     show(context, settings, &summary, &totals, &ending)?;
     Ok(end.exit_code)
 }

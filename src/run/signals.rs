@@ -20,6 +20,7 @@ struct StopTrigger {
 impl StopTrigger {
     fn fire(&self, reason: StopReason) {
         self.stop.raise(reason);
+        tracing::info!(reason = reason.describe(), "stopping");
         let line = match reason {
             StopReason::Deadline => "Stopping at the deadline, after the requests in flight.",
             StopReason::Terminate => "Stopping (SIGTERM), after the requests in flight.",

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sigma_bulk::sandbox::{Endpoint, Faults};
+use sigma_bulk::sandbox::{Endpoint, Faults, RateLimit, RateLimitKind, RetryAfter};
 
 use crate::harness::{Api, Bench, Ran, listening, many};
 
@@ -342,4 +342,70 @@ fn metrics_are_whole_and_keep_the_last_success() {
             }
         }
     }
+}
+
+/// At `info` the log tells what happened, and at `debug` each row and request; neither has an email.
+#[test]
+fn the_log_tells_the_story_of_a_run() {
+    let (api, bench) = (Api::with_users(60), Bench::new());
+    let limit = RateLimit {
+        per_second: 40.0,
+        kind: RateLimitKind::FixedWindow {
+            window: Duration::from_secs(1),
+        },
+        retry_after: RetryAfter::Seconds,
+    };
+    let api = api.faults(Faults {
+        rate_limit: Some(limit),
+        ..Faults::default()
+    });
+    bench.write("feed.csv", many(60));
+    let log = [
+        "--log-format",
+        "json",
+        "--log-file",
+        "a.log",
+        "--rate",
+        "auto",
+    ];
+    nightly(
+        &bench,
+        &api,
+        &[
+            &log[..],
+            &["--log-level", "debug", "--client-secret", "typed"],
+        ]
+        .concat(),
+    )
+    .exits(0);
+    let events: Vec<serde_json::Value> = (bench.read("a.log").lines())
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let named = |message: &str| -> Vec<&serde_json::Value> {
+        let of_name = events
+            .iter()
+            .filter(|event| event["fields"]["message"] == message);
+        of_name.map(|event| &event["fields"]).collect()
+    };
+    let started = named("run started")[0];
+    assert_eq!(started["host"], api.sandbox.url());
+    assert_eq!(started["rows"], 60);
+    assert!(
+        started["command"]
+            .as_str()
+            .unwrap()
+            .starts_with("sigma-bulk update feed.csv")
+    );
+    assert_eq!(named("members listed")[0]["members"], 60);
+    assert!(!named("the API asks for a pause").is_empty());
+    assert!(!named("rate").is_empty());
+    let ended = named("run ended")[0];
+    assert_eq!(
+        (&ended["outcomes"], &ended["exit_code"]),
+        (&"updated=60".into(), &0.into())
+    );
+    assert_eq!(named("row ended").len(), 60);
+    assert!(named("request").len() > 60);
+    let log = bench.read("a.log");
+    assert!(!log.contains('@') && !log.contains("typed"), "{log}");
 }
