@@ -9,6 +9,7 @@ pub(crate) mod closing;
 pub(crate) mod csv_file;
 pub(crate) mod document;
 pub(crate) mod estimate;
+pub(crate) mod events;
 pub(crate) mod junit;
 pub(crate) mod markdown;
 pub(crate) mod metrics;

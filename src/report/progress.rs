@@ -233,6 +233,11 @@ impl ProgressDisplay {
         (self.done, self.failures)
     }
 
+    /// Returns the number of rows of the run.
+    pub(crate) const fn total(&self) -> u64 {
+        self.total
+    }
+
     /// Updates the display.
     pub(crate) fn tick(&mut self, status: &RateStatus) {
         let elapsed = self.began.elapsed().as_secs_f64();

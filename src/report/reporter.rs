@@ -17,7 +17,7 @@ use tokio::task::{JoinHandle, spawn_blocking, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::progress::{ProgressDisplay, RateStatus};
-use super::story::{self, Story};
+use super::story::Story;
 use crate::event::Event;
 use crate::model::{Change, Outcome, RowOutcome};
 use crate::output::{Output, Plain, grouped, shortened};
@@ -74,6 +74,8 @@ pub(crate) struct Reporter {
     pub progress: ProgressDisplay,
     /// Where lines are shown.
     pub output: Output,
+    /// Tells the log and other programs what happens.
+    pub story: Story,
     /// What to show.
     pub options: ReporterOptions,
     /// The state of the requests.
@@ -118,7 +120,6 @@ impl ReporterOutput {
 #[derive(Default)]
 struct Progressing {
     failures: u64,
-    story: Story,
     /// Rows whose member does not exist, as long as no member was found.
     not_found: Option<u64>,
     error: Option<io::Error>,
@@ -292,7 +293,7 @@ impl Reporter {
 
     fn tick(&mut self, state: &mut Progressing, last_sample: &mut Instant) {
         let status = self.monitor.rate_status();
-        state.story.tick(&status);
+        self.story.tick(&status);
         self.progress.tick(&status);
         if last_sample.elapsed() >= SAMPLE_EVERY && state.error.is_none() {
             *last_sample = Instant::now();
@@ -310,7 +311,7 @@ impl Reporter {
         let (rows, failed) = self.progress.counts();
         let totals = self.monitor.totals();
         let latency = self.monitor.latency();
-        self.journal.add(&Record::Sample(Sample {
+        let sample = Sample {
             seconds: (totals.seconds * 10.0).round() / 10.0,
             rows,
             failed,
@@ -319,7 +320,9 @@ impl Reporter {
             median_ms: latency.map(|latency| latency.median_ms),
             p95_ms: latency.map(|latency| latency.p95_ms),
             paused: status.paused.is_some() || status.outage.is_some(),
-        }))?;
+        };
+        self.story.progress(&sample, self.progress.total());
+        self.journal.add(&Record::Sample(sample))?;
         self.journal.write()
     }
 
@@ -342,7 +345,7 @@ impl Reporter {
     }
 
     fn show(&mut self, line: u64, email: &str, row: &RowOutcome, state: &mut Progressing) {
-        story::row_ended(line, row);
+        self.story.row_ended(line, email, row);
         let is_failed = !row.outcome.is_success();
         self.progress.row(is_failed);
         if is_failed {

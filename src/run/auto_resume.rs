@@ -17,6 +17,7 @@ use super::finish::printing_failed;
 use super::prepared::{base_url, read_history};
 use super::sign_in::Connection;
 use super::{Context, RunError};
+use crate::exit_code;
 use crate::input::text;
 use crate::output::Plain;
 use crate::report::results;
@@ -139,14 +140,18 @@ fn say(
             .print(summary.json())
             .map_err(printing_failed);
     }
+    let code = summary.exit_code.unwrap_or_default();
+    let finished = summary.finished_at.as_deref().unwrap_or_default();
+    let text = format!(
+        "This input was run already, in {}, and is complete since {}, with exit code {code}. Nothing was sent.",
+        Plain(dir.path().display()),
+        crate::clock::local(finished)
+    );
     if !settings.quiet {
-        let finished = summary.finished_at.as_deref().unwrap_or_default();
-        let text = format!(
-            "This input was run already, in {}, and is complete since {}. Nothing was sent.\n",
-            Plain(dir.path().display()),
-            crate::clock::local(finished)
-        );
-        context.output.print_lines(&text).map_err(printing_failed)?;
+        let printed = context.output.print_lines(&format!("{text}\n"));
+        printed.map_err(printing_failed)?;
+    } else if code != exit_code::SUCCESS {
+        context.output.note(text);
     }
     Ok(())
 }

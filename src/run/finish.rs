@@ -8,9 +8,10 @@ use crate::model::Outcome;
 use crate::output::{count, shell_quoted};
 use crate::report::closing::{Ending, InputNotes};
 use crate::report::reporter::ReporterOutput;
+use crate::report::results;
+use crate::report::story::Story;
 use crate::report::summary::{RunEnd, Summary};
 use crate::report::totals::Totals;
-use crate::report::{results, story};
 use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::store::journal::{JournalLost, Record, SessionEnd};
@@ -84,7 +85,7 @@ pub(super) fn finish(
             .add_now(&ended)
             .map_err(|error| unwritable(&error))?;
     }
-    story::ended(&summary, &totals);
+    Story::new(context.events()).ended(&summary, &totals);
     show(context, settings, &summary, &totals, &ending)?;
     Ok(end.exit_code)
 }
@@ -98,7 +99,10 @@ pub(super) fn show(
     ending: &Ending<'_>,
 ) -> Result<(), RunError> {
     let output = &context.output;
-    let shown = if settings.json {
+    let shown = if context.events().is_stdout() {
+        // The last event has the summary.
+        Ok(())
+    } else if settings.json {
         output.print(summary.json())
     } else if settings.quiet {
         // A scheduler mails what is written, so that a run without trouble writes nothing.

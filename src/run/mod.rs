@@ -54,6 +54,7 @@ use crate::exit_code;
 use crate::input::InputError;
 use crate::members::LookupError;
 use crate::output::{Lines, Output, shell_quoted};
+use crate::report::events::EventStream;
 use crate::report::progress::{Stages, Visibility};
 use crate::sandbox::SandboxError;
 use crate::settings::{CommandName, Layer, Settings, SettingsError, check_names, first_refused};
@@ -138,9 +139,15 @@ struct Context {
     /// Who starts a run, and how.
     origin: Origin,
     stages: OnceCell<Stages>,
+    events: OnceCell<EventStream>,
 }
 
 impl Context {
+    /// Returns where events are written.
+    fn events(&self) -> EventStream {
+        self.events.get().cloned().unwrap_or_default()
+    }
+
     /// Returns the display of what the command is doing.
     fn stages(&self, settings: &Settings) -> Stages {
         let make = || Stages::new(&self.output, Visibility::of(settings));
@@ -218,6 +225,7 @@ fn run(cli: &Cli, output: &Output, prints_json: &mut bool) -> Result<u8, RunErro
         },
         flags,
         stages: OnceCell::new(),
+        events: OnceCell::new(),
     };
     let settings = settings(&mut context)?;
     *prints_json = settings.json;
@@ -250,6 +258,12 @@ fn work(
     runtime: &Runtime,
 ) -> Result<u8, RunError> {
     after::check(settings)?;
+    if let Some(path) = &settings.events {
+        let events = EventStream::open(path).map_err(|source| {
+            RunError::Refused(format!("--events {}: {source}", path.display()))
+        })?;
+        let _ = context.events.set(events);
+    }
     let mut dir = None;
     let result =
         prepare(context, settings.clone(), command, runtime).and_then(|prepared| match prepared {

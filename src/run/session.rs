@@ -26,7 +26,7 @@ use crate::pipeline::worker::{Worker, WorkerOptions};
 use crate::report::closing::InputNotes;
 use crate::report::progress::{ProgressDisplay, RateStatus, Visibility};
 use crate::report::reporter::{Latency, Reporter, ReporterOptions, ReporterOutput, RequestMonitor};
-use crate::report::story;
+use crate::report::story::Story;
 use crate::report::summary::Summary;
 use crate::settings::Settings;
 use crate::sigma::Identity;
@@ -113,7 +113,7 @@ async fn start(
     let journal = open_journal(run, journal, newly_bound)?;
     Summary::running(&run.head, journal.index().sessions(), run.dir.path()).write(&run.dir)?;
     let shown = run.dir.path().display().to_string();
-    story::started(&run.head, &shown, is_resumed);
+    Story::new(context.events()).started(&run.head, &shown, is_resumed);
     let guarded = identity.user_id.clone().filter(|_| !settings.allow_self);
     let mut rules = Rules::new(&settings.protected, guarded);
     let mut preflight = std::mem::take(&mut run.preflight);
@@ -303,6 +303,7 @@ impl Session {
         let reporter = Reporter {
             journal: self.journal,
             progress,
+            story: Story::new(context.events()),
             output: context.output.clone(),
             options: ReporterOptions {
                 verbose: settings.verbose,

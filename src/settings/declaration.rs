@@ -393,6 +393,10 @@ settings! {
         quiet: bool = required("false"), API, [short = 'q', value_parser = switch, value_name = "BOOL"];
         /// Show no progress
         no_progress: bool = required("false"), API, [value_parser = switch, value_name = "BOOL"];
+        /// Write a JSON line for each thing that happens; - is standard output
+        ///
+        /// For programs that wrap this one. With -, standard output has nothing else.
+        events: PathBuf = optional("\"events.jsonl\""), RUNS, [value_name = "FILE"];
         /// Run a command at the end, with summary.json on its standard input
         ///
         /// It may take a minute. If it fails, that is said, and the run is not affected.

@@ -20,7 +20,6 @@ pub(crate) use values::{LogFormat, NotifyOn, Rate};
 
 use crate::gateway::Credentials;
 use crate::model::is_email;
-use crate::output::shell_quoted;
 use crate::sigma::hosts::Environment;
 
 /// The largest concurrency that makes sense: the connections of one process to one host.
@@ -75,9 +74,10 @@ pub(crate) enum SettingsError {
         path: String,
         source: std::io::Error,
     },
+    #[cfg(unix)]
     #[error(
         "the file of the client secret, {path}, can be read by other users; chmod 600 {}",
-        shell_quoted(path)
+        crate::output::shell_quoted(path)
     )]
     OpenSecretFile { path: String },
     #[error("--client-secret-command failed: {0}")]

@@ -442,8 +442,10 @@ pub(crate) fn private_file(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // A file that existed already may be readable by others.
-        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        // A file that existed already may be readable by others. A pipe or a device is not ours to change.
+        if file.metadata()?.is_file() {
+            file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        }
     }
     Ok(file)
 }

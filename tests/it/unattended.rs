@@ -45,9 +45,13 @@ fn a_complete_input_is_not_run_again() {
     let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(json["outcomes"]["updated"], 1);
     assert_eq!(updates(&api), 1);
-    // Silence is for mail: nothing happened.
     let quiet = nightly(&bench, &api, &["-q"]).exits(1);
-    assert_eq!(quiet.stdout + &quiet.stderr, "");
+    assert_eq!(quiet.stdout, "");
+    assert!(
+        quiet.stderr.contains("with exit code 1"),
+        "{}",
+        quiet.stderr
+    );
 }
 
 #[test]
@@ -408,4 +412,109 @@ fn the_log_tells_the_story_of_a_run() {
     assert!(named("request").len() > 60);
     let log = bench.read("a.log");
     assert!(!log.contains('@') && !log.contains("typed"), "{log}");
+}
+
+/// A program that wraps the tool can follow a run, and gets the summary at its end.
+#[test]
+fn events_tell_what_happens_as_json_lines() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    bench.write("feed.csv", CSV);
+    let ran = nightly(&bench, &api, &["--events", "-", "--no-progress", "-v"]).exits(1);
+    let to_file = nightly(&bench, &api, &["--events", "e.jsonl", "--dry-run"]).exits(1);
+    assert!(to_file.stdout.contains("Plan:"), "{}", to_file.stdout);
+    for (text, updated) in [
+        (ran.stdout, "updated"),
+        (bench.read("e.jsonl"), "unchanged"),
+    ] {
+        let events: Vec<serde_json::Value> = (text.lines())
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert!(events.iter().all(|event| event["v"] == 1), "{text}");
+        let at = |event: &serde_json::Value| event["at"].as_str().unwrap().to_owned();
+        assert!(events.is_sorted_by_key(at), "{text}");
+        assert_eq!(events[0]["event"], "started");
+        assert_eq!(events[0]["rows"], 2);
+        let rows: Vec<_> = events
+            .iter()
+            .filter(|event| event["event"] == "row")
+            .collect();
+        assert_eq!(rows.len(), 2);
+        let first = rows.iter().find(|row| row["row"] == 1).unwrap();
+        assert_eq!(
+            (&first["outcome"], &first["email"]),
+            (&updated.into(), &"user1@x.org".into())
+        );
+        let last = events.last().unwrap();
+        assert_eq!(last["event"], "ended");
+        assert_eq!(last["summary"]["exit_code"], 1);
+        assert!(events.iter().any(|event| event["event"] == "progress"));
+    }
+    // Nobody listens any more: the run goes on.
+    #[cfg(target_os = "linux")]
+    {
+        bench.write("other.csv", CSV.replace(",A", ",C"));
+        let url = api.sandbox.url();
+        let words = [
+            "update",
+            "other.csv",
+            "--base-url",
+            &url,
+            "--yes",
+            "--events",
+            "/dev/full",
+        ];
+        bench.run(&words).exits(1);
+        assert_eq!(api.member("user1@x.org").first_name, "C");
+    }
+}
+
+/// Two nights of a job that an HR system feeds: the first has failures, and before the second the file was mended.
+#[test]
+fn two_nights_of_one_line() {
+    let (api, bench, hook) = (Api::with_users(3), Bench::new(), Hook::start(&[200]));
+    let night = |csv: &str| {
+        bench.write("feed.csv", csv);
+        let more = [
+            "-q",
+            "--notify-url",
+            &hook.url,
+            "--notify-on",
+            "change",
+            "--metrics-file",
+            "m.prom",
+        ];
+        nightly(&bench, &api, &more)
+    };
+    let first =
+        night("Email,First Name\nuser1@x.org,A\nnobody@x.org,B\nuser2@x.org,\u{fffd}\n").exits(1);
+    // The mail of the first morning.
+    for text in [
+        "exit code 1",
+        "1 × not_found",
+        "1 × invalid",
+        "line 3",
+        "failed.csv",
+    ] {
+        assert!(first.stderr.contains(text), "{text}: {}", first.stderr);
+    }
+    assert!(bench.read("m.prom").contains("outcome=\"invalid\"} 1"));
+    assert_eq!(hook.bodies()[0]["exit_code"], 1);
+    // The job is started once more in the same night, by mistake: nothing is sent, and nobody is notified.
+    let again =
+        night("Email,First Name\nuser1@x.org,A\nnobody@x.org,B\nuser2@x.org,\u{fffd}\n").exits(1);
+    assert!(again.stderr.contains("was run already"), "{}", again.stderr);
+    assert_eq!(hook.bodies().len(), 1);
+    let second = night("Email,First Name\nuser1@x.org,A\nuser3@x.org,B\nuser2@x.org,C\n").exits(0);
+    assert_eq!((second.stdout.as_str(), second.stderr.as_str()), ("", ""));
+    assert_eq!(api.member("user2@x.org").first_name, "C");
+    assert_eq!(hook.bodies()[1]["exit_code"], 0);
+    let metrics = bench.read("m.prom");
+    assert!(
+        metrics.contains("sigma_bulk_exit_code{profile=\"\",organization="),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("sigma_bulk_last_success_timestamp_seconds"),
+        "{metrics}"
+    );
 }
