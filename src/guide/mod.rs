@@ -45,6 +45,7 @@ topics! {
     Files, "files.md", "the files of a run";
     ExitCodes, "exit-codes.md", "the exit codes of the commands";
     Scheduling, "scheduling.md", "runs from cron, systemd and scripts";
+    Cookbook, "cookbook.md", "recipes: leavers, another domain, dormant members, an HR feed, and more";
     Sandbox, "sandbox.md", "the simulated API, to rehearse against";
     Internals, "internals.md", "how it works inside";
 }

@@ -17,7 +17,7 @@ pub(super) fn prepare(
 ) -> Result<PreparedRun, RunError> {
     // A limit in the environment or the configuration is for CSVs.
     settings.limit = context.flags.limit;
-    let mut from = catalog::open(path)?;
+    let mut from = catalog::open_changing(path)?;
     let path = from.path().to_owned();
     let path = path.as_path();
     claim(&mut from)?;

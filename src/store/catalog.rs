@@ -57,6 +57,19 @@ pub(crate) fn runs(parent: &Path) -> io::Result<Vec<(RunDir, Head)>> {
 /// # Errors
 /// If there is no run.
 pub(crate) fn open(path: &Path) -> Result<RunDir, RunDirError> {
+    open_latest(path, |_| true)
+}
+
+/// As [`open`], but [`LATEST`] is the newest run that changed something, or may have: whoever looks at an undo by a dry run
+/// and then undoes means the same run.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_changing(path: &Path) -> Result<RunDir, RunDirError> {
+    open_latest(path, |head| !head.dry_run)
+}
+
+fn open_latest(path: &Path, is_meant: impl Fn(&Head) -> bool) -> Result<RunDir, RunDirError> {
     if path.as_os_str() != LATEST {
         return RunDir::open(path);
     }
@@ -64,6 +77,6 @@ pub(crate) fn open(path: &Path) -> Result<RunDir, RunDirError> {
         path: RUNS.to_owned(),
         source,
     })?;
-    let newest = runs.into_iter().next();
+    let newest = runs.into_iter().find(|(_, head)| is_meant(head));
     newest.map(|(dir, _)| dir).ok_or(RunDirError::NoLatest)
 }

@@ -35,7 +35,7 @@ pub(crate) enum RunDirError {
     #[error("{path} does not hold a run: it has no journal.jsonl")]
     NoRun { path: String },
     #[error(
-        "there is no run below runs/ yet, so that latest names none; write the path of a run directory"
+        "there is no such run below runs/ yet, so that latest names none; write the path of a run directory"
     )]
     NoLatest,
     #[error("the run directory {path} can't be created: {source}; --run-dir DIR puts it elsewhere")]

@@ -109,3 +109,52 @@ fn first_run_is_what_happens() {
     assert!(started.elapsed().as_secs() < 5 * 60);
     assert_eq!(api.member("priya.raman@example.com").member_type, "Viewer");
 }
+
+/// Every recipe of the cookbook is run from its very text, on an organization of its own.
+#[cfg(unix)]
+#[test]
+fn recipes_of_the_cookbook_work() {
+    let guide = Bench::new().run(&["guide", "cookbook"]).exits(0).stdout;
+    let binary = assert_cmd::cargo::cargo_bin!("sigma-bulk");
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", binary.parent().unwrap().display());
+    let recipes: Vec<&str> = guide.split("\n## ").skip(1).collect();
+    assert_eq!(recipes.len(), 7);
+    for recipe in recipes {
+        let (api, bench) = (Api::start(Config::default()), Bench::new());
+        let before = api.state();
+        let title = recipe.lines().next().unwrap();
+        // A file stands under its name; everything else in a block is a script.
+        for block in recipe.split("```").skip(1).step_by(2) {
+            let (kind, text) = block.split_once('\n').unwrap();
+            if kind == "csv" {
+                let above = recipe.split(block).next().unwrap().trim_end_matches("```");
+                let name = above
+                    .trim_end()
+                    .rsplit('\n')
+                    .next()
+                    .unwrap()
+                    .trim_matches('`');
+                bench.write(name, text);
+                continue;
+            }
+            assert_eq!(kind, "sh", "{title}");
+            let mut shell = std::process::Command::new("sh");
+            shell
+                .args(["-e", "-c", text])
+                .current_dir(bench.dir.path())
+                .env_clear()
+                .env("PATH", &path)
+                .env("HOME", bench.dir.path())
+                .env("SIGMA_CLIENT_ID", "id")
+                .env("SIGMA_CLIENT_SECRET", SECRET)
+                .env("SIGMA_BULK_BASE_URL", api.sandbox.url());
+            let output = shell.output().unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            let stdout = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "{title}\n{text}\n{stdout}{stderr}");
+        }
+        let is_undone = title.starts_with("Leavers");
+        assert_eq!(api.state() == before, is_undone, "{title}");
+    }
+}
