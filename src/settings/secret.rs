@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -47,11 +47,25 @@ fn is_open_to_others(path: &Path, metadata: &std::fs::Metadata) -> bool {
     metadata.is_file() && metadata.mode() & refused != 0
 }
 
-/// Returns what a command of the shell prints. What it writes to standard error is shown.
+/// What the last command printed. Several parts of one process ask for the secret, and a password manager may ask a person
+/// each time.
+static PRINTED: Mutex<Option<(String, SecretString)>> = Mutex::new(None);
+
+/// Returns what a command of the shell prints. What it writes to standard error is shown. It is run once.
 ///
 /// # Errors
 /// If it can't be started, fails, prints nothing, or takes too long. What it prints is never part of the message.
 pub(super) fn from_command(command: &str) -> Result<SecretString, SettingsError> {
+    let mut printed = PRINTED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, secret)) = printed.as_ref().filter(|(before, _)| before == command) {
+        return Ok(secret.clone());
+    }
+    let secret = run(command)?;
+    *printed = Some((command.to_owned(), secret.clone()));
+    Ok(secret)
+}
+
+fn run(command: &str) -> Result<SecretString, SettingsError> {
     let failed = |what: String| SettingsError::SecretCommand(what);
     let (shell, flag) = if cfg!(windows) {
         ("cmd", "/C")
