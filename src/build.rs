@@ -11,7 +11,8 @@ fn main() {
         // A package has no repository.
         _ => version,
     };
-    println!("cargo::rustc-env=SIGMA_BULK_VERSION={version}");
+    // `cargo run` passes the variable on, so that its name must not look like one of the tool's.
+    println!("cargo::rustc-env=VERSION_WITH_COMMIT={version}");
     for path in ["src/build.rs", ".git/HEAD", ".git/logs/HEAD"] {
         if std::path::Path::new(path).exists() {
             println!("cargo::rerun-if-changed={path}");

@@ -128,7 +128,7 @@ pub(crate) fn command() -> clap::Command {
         })
     });
     completion::with_candidates(command)
-        .version(env!("SIGMA_BULK_VERSION"))
+        .version(env!("VERSION_WITH_COMMIT"))
         .after_help(examples(
             [
                 "sigma-bulk init",
