@@ -184,7 +184,7 @@ impl ChangeKinds {
             kinds.push(Kind {
                 severity: Severity::Usual,
                 changes: rest,
-                text: format!("{} other changes of {}", grouped(rest), field.column()),
+                text: format!("{} of {}", count(rest, "other change"), field.column()),
             });
         }
         kinds
