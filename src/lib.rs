@@ -33,7 +33,7 @@
 //! | `settings`, `cli` | every setting, declared once; the command line |
 //! | `run` | one file for each command, and the session that joins the tasks |
 //! | `guide` | the longer documentation |
-//! | `output`, `clock` | the terminal; times of day |
+//! | `output`, `clock`, `shell` | the terminal; times of day; commands that a setting gives |
 //! | `sandbox` | a simulated API; it shares nothing with `sigma`, so that it is an independent witness |
 //!
 //! # Glossary
@@ -73,6 +73,7 @@ mod run;
 pub mod sandbox;
 mod seal;
 mod settings;
+mod shell;
 mod sigma;
 mod stop;
 mod store;

@@ -32,7 +32,7 @@ pub(crate) fn write(history: &mut RunHistory, dir: &RunDir) -> Result<Totals, Hi
     let mut undo = dir.replace(&dir.undo())?;
     let totals = write_rows(history, dir, &mut results, &mut failed, &mut undo)?;
     for file in [results, failed, undo] {
-        file.commit()?;
+        file.commit().map_err(|source| dir.error(source))?;
     }
     Ok(totals)
 }

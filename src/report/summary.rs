@@ -298,7 +298,7 @@ impl Summary {
         let mut file = dir.replace(&dir.summary())?;
         file.write_all(self.json().as_bytes())
             .map_err(|source| dir.error(source))?;
-        file.commit()
+        file.commit().map_err(|source| dir.error(source))
     }
 
     /// Reads summary.json, if there is one that this version has written.

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use reqwest::Url;
@@ -17,8 +17,9 @@ use crate::output::{Plain, grouped};
 use crate::report::metrics::{self, Finished};
 use crate::report::summary::Summary;
 use crate::settings::{NotifyOn, Settings};
+use crate::shell;
 use crate::sigma::hosts::is_loopback;
-use crate::store::run_dir::{public_file, rename_durably, temporary_path};
+use crate::store::run_dir::Replacement;
 use crate::store::{RunDir, catalog};
 
 /// How long a command may take.
@@ -110,23 +111,15 @@ pub(super) fn finished(
 /// another user; they hold counts and no personal data.
 fn write_metrics(path: &Path, finished: &Finished<'_>) -> io::Result<()> {
     let before = std::fs::read_to_string(path).unwrap_or_default();
-    let temporary = temporary_path(path);
-    let mut file = public_file(&temporary)?;
+    let mut file = Replacement::public(path)?;
     file.write_all(metrics::render(finished, &before).as_bytes())?;
-    file.sync_data()?;
-    rename_durably(&temporary, path)
+    file.commit()
 }
 
 /// Runs a command of the shell with the summary on its standard input. What it prints goes to standard error, because
 /// standard output is for this tool's own document.
 fn run_command(command: &str, document: &Value) -> Result<(), String> {
-    let (shell, flag) = if cfg!(windows) {
-        ("cmd", "/C")
-    } else {
-        ("sh", "-c")
-    };
-    let mut child = Command::new(shell)
-        .args([flag, command])
+    let mut child = shell::command(command)
         .stdin(Stdio::piped())
         .stdout(Stdio::from(io::stderr()))
         .spawn()
@@ -226,13 +219,7 @@ fn is_other_than_last(summary: Option<&Summary>, dir: Option<&RunDir>) -> bool {
     let (Some(summary), Some(dir)) = (summary, dir) else {
         return true;
     };
-    let parent = dir.path().parent().map(Path::to_owned).unwrap_or_default();
-    let parent = if parent.as_os_str().is_empty() {
-        Path::new(".").to_owned()
-    } else {
-        parent
-    };
-    let Ok(runs) = catalog::runs(&parent) else {
+    let Ok(runs) = catalog::beside(dir) else {
         return true;
     };
     let own = runs.iter().find(|(other, _)| other.path() == dir.path());

@@ -1,7 +1,6 @@
 //! `export`: the members as a CSV that `update` reads back without a change. Pages are written as they come, so that the
 //! memory stays flat.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,7 +24,7 @@ use crate::report::progress::Stages;
 use crate::settings::Settings;
 use crate::sigma::{Cursors, ListedMember, MemberFilter, Page};
 use crate::stop::Stop;
-use crate::store::run_dir::{private_file, rename_durably, temporary_path};
+use crate::store::run_dir::Replacement;
 
 /// The columns that an update reads.
 const COLUMNS: [Field; 7] = [
@@ -330,12 +329,7 @@ fn say(context: &Context, settings: &Settings, text: &str) {
 /// Where an export is written: standard output, or a file that appears complete or not at all.
 enum Target {
     Stdout(BufWriter<io::Stdout>),
-    File {
-        path: PathBuf,
-        temporary: PathBuf,
-        file: BufWriter<File>,
-        is_done: bool,
-    },
+    File(PathBuf, Replacement),
 }
 
 impl Target {
@@ -349,59 +343,29 @@ impl Target {
                 "{shown} exists already; use another name, or --force to overwrite it"
             )));
         }
-        let temporary = temporary_path(path);
-        let file = private_file(&temporary)
+        let file = Replacement::private(path)
             .map_err(|source| RunError::Refused(format!("{shown} can't be written: {source}")))?;
-        Ok(Self::File {
-            path: path.to_owned(),
-            temporary,
-            file: BufWriter::new(file),
-            is_done: false,
-        })
+        Ok(Self::File(path.to_owned(), file))
     }
 
     fn name(&self) -> String {
         match self {
             Self::Stdout(_) => "standard output".to_owned(),
-            Self::File { path, .. } => path.display().to_string(),
+            Self::File(path, _) => path.display().to_string(),
         }
     }
 
     fn writer(&mut self) -> &mut dyn Write {
         match self {
             Self::Stdout(file) => file,
-            Self::File { file, .. } => file,
+            Self::File(_, file) => file,
         }
     }
 
-    fn commit(mut self) -> io::Result<()> {
-        match &mut self {
-            Self::Stdout(file) => file.flush(),
-            Self::File {
-                path,
-                temporary,
-                file,
-                is_done,
-            } => {
-                file.flush()?;
-                file.get_ref().sync_data()?;
-                rename_durably(temporary, path)?;
-                *is_done = true;
-                Ok(())
-            }
-        }
-    }
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        if let Self::File {
-            temporary,
-            is_done: false,
-            ..
-        } = self
-        {
-            let _ = std::fs::remove_file(temporary);
+    fn commit(self) -> io::Result<()> {
+        match self {
+            Self::Stdout(mut file) => file.flush(),
+            Self::File(_, file) => file.commit(),
         }
     }
 }

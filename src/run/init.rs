@@ -19,7 +19,7 @@ use crate::output::{Plain, is_interactive, shell_quoted};
 use crate::settings::{Settings, path_to_write};
 use crate::sigma::hosts::{CLOUDS, Environment, describe_cloud};
 use crate::stop::Stop;
-use crate::store::run_dir::{private_file, rename_durably, temporary_path};
+use crate::store::run_dir::Replacement;
 
 /// The keys that `init` writes.
 const KEYS: [&str; 6] = [
@@ -314,11 +314,9 @@ fn write(path: &Path, text: &str) -> Result<(), RunError> {
             std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
             builder.create(parent)?;
         }
-        let temporary = temporary_path(path);
-        let mut file = private_file(&temporary)?;
+        let mut file = Replacement::private(path)?;
         file.write_all(text.as_bytes())?;
-        file.sync_data()?;
-        rename_durably(&temporary, path)
+        file.commit()
     };
     written().map_err(|error: std::io::Error| {
         RunError::Refused(format!("{} can't be written: {error}", path.display()))

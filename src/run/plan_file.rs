@@ -8,7 +8,7 @@ use crate::clock::now;
 use crate::input::plan::{self, PlanHead, PlanReader, PlanWriter};
 use crate::settings::{Settings, SettingsError};
 use crate::store::journal::Head;
-use crate::store::run_dir::{private_file, rename_durably, temporary_path};
+use crate::store::run_dir::Replacement;
 use crate::store::{RunDir, RunHistory};
 
 /// Checks where a plan is to be saved. Only a dry run saves one, and only over another plan with `--force`.
@@ -75,14 +75,9 @@ pub(super) fn save(history: &mut RunHistory, dir: &RunDir, path: &Path) -> Resul
             path.display()
         ))
     };
-    let temporary = temporary_path(path);
     let head = head(history.head(), &history.head().input);
-    let file = io::BufWriter::new(private_file(&temporary).map_err(failing)?);
+    let file = Replacement::private(path).map_err(failing)?;
     let mut plan = PlanWriter::new(file, &head).map_err(failing)?;
     history.previewed(dir, |row| plan.row(&row))?;
-    let file = plan.end().map_err(failing)?;
-    file.get_ref()
-        .sync_data()
-        .and_then(|()| rename_durably(&temporary, path))
-        .map_err(failing)
+    plan.end().and_then(Replacement::commit).map_err(failing)
 }

@@ -1,7 +1,7 @@
 //! `report`: a run, a dry run or a saved plan, in several forms. It sends nothing. For a run it also writes the files and
 //! the summary again, from the journal.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use super::finish::printing_failed;
@@ -24,7 +24,7 @@ use crate::report::summary::{RunEnd, Summary};
 use crate::report::{page, results};
 use crate::settings::Settings;
 use crate::store::journal::Head;
-use crate::store::run_dir::{private_file, rename_durably, temporary_path};
+use crate::store::run_dir::Replacement;
 use crate::store::{HistoryError, RunDir, RunHistory, catalog};
 
 pub(super) fn report(
@@ -223,30 +223,18 @@ fn write(
 
 /// Writes a file that only its owner can read, complete or not at all.
 fn save(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), RunError> {
-    let temporary = temporary_path(path);
     let written = || {
-        let mut file = BufWriter::new(private_file(&temporary)?);
+        let mut file = Replacement::private(path)?;
         write(&mut file)?;
-        file.flush()?;
-        file.get_ref().sync_data()?;
-        rename_durably(&temporary, path)
+        file.commit()
     };
-    written().map_err(|error| {
-        let _ = std::fs::remove_file(&temporary);
-        RunError::Refused(format!("--output {}: {error}", path.display()))
-    })
+    written().map_err(|error| RunError::Refused(format!("--output {}: {error}", path.display())))
 }
 
 /// Says which later runs belong to a run that is about to be undone.
 pub(super) fn note_reruns(context: &Context, dir: &RunDir, history: &RunHistory) {
     let reference = history.head().reference();
-    let parent = dir.path().parent().map(Path::to_owned).unwrap_or_default();
-    let parent = if parent.as_os_str().is_empty() {
-        Path::new(".").to_owned()
-    } else {
-        parent
-    };
-    let Ok(runs) = catalog::runs(&parent) else {
+    let Ok(runs) = catalog::beside(dir) else {
         return;
     };
     let is_undone = |run: &Head| {

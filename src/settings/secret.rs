@@ -2,13 +2,14 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use secrecy::SecretString;
 
 use super::SettingsError;
+use crate::shell;
 
 /// How long a command may take: long enough to unlock a password manager by hand.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
@@ -67,13 +68,7 @@ pub(super) fn from_command(command: &str) -> Result<SecretString, SettingsError>
 
 fn run(command: &str) -> Result<SecretString, SettingsError> {
     let failed = |what: String| SettingsError::SecretCommand(what);
-    let (shell, flag) = if cfg!(windows) {
-        ("cmd", "/C")
-    } else {
-        ("sh", "-c")
-    };
-    let mut child = Command::new(shell)
-        .args([flag, command])
+    let mut child = shell::command(command)
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| failed(format!("it can't be started: {error}")))?;

@@ -52,6 +52,17 @@ pub(crate) fn runs(parent: &Path) -> io::Result<Vec<(RunDir, Head)>> {
     Ok(runs)
 }
 
+/// Returns the runs in the directory that holds `dir`, that run included, the newest first.
+///
+/// # Errors
+/// If the directory can't be read.
+pub(crate) fn beside(dir: &RunDir) -> io::Result<Vec<(RunDir, Head)>> {
+    let parent = dir.path().parent().unwrap_or(Path::new(""));
+    // The parent of a plain name is empty.
+    let is_here = parent.as_os_str().is_empty();
+    runs(if is_here { Path::new(".") } else { parent })
+}
+
 /// Opens the run directory that a command names: a path, or the newest run for [`LATEST`].
 ///
 /// # Errors

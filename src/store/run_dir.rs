@@ -265,15 +265,7 @@ impl RunDir {
     /// # Errors
     /// If it can't be created.
     pub(crate) fn replace(&self, path: &Path) -> Result<Replacement, RunDirError> {
-        let temporary = temporary_path(path);
-        let file = private_file(&temporary).map_err(|source| self.error(source))?;
-        Ok(Replacement {
-            dir: self.clone(),
-            path: path.to_owned(),
-            temporary,
-            writer: io::BufWriter::with_capacity(64 * 1024, file),
-            is_done: false,
-        })
+        Replacement::private(path).map_err(|source| self.error(source))
     }
 
     /// Returns an error that names the directory.
@@ -345,7 +337,6 @@ const fn is_open_to_others(_: &fs::Metadata) -> bool {
 /// the old file stays.
 #[derive(Debug)]
 pub(crate) struct Replacement {
-    dir: RunDir,
     path: PathBuf,
     temporary: PathBuf,
     writer: io::BufWriter<File>,
@@ -353,18 +344,43 @@ pub(crate) struct Replacement {
 }
 
 impl Replacement {
+    /// Starts to write a file that only its owner can read.
+    ///
+    /// # Errors
+    /// If it can't be created.
+    pub(crate) fn private(path: &Path) -> io::Result<Self> {
+        Self::create(path, private_file)
+    }
+
+    /// Starts to write a file that everybody can read.
+    ///
+    /// # Errors
+    /// If it can't be created.
+    pub(crate) fn public(path: &Path) -> io::Result<Self> {
+        Self::create(path, public_file)
+    }
+
+    fn create(path: &Path, create: impl Fn(&Path) -> io::Result<File>) -> io::Result<Self> {
+        let temporary = temporary_path(path);
+        let file = create(&temporary)?;
+        Ok(Self {
+            path: path.to_owned(),
+            temporary,
+            writer: io::BufWriter::with_capacity(64 * 1024, file),
+            is_done: false,
+        })
+    }
+
     /// Syncs the file to the disk and puts it in place of the old one.
     ///
     /// # Errors
     /// If it can't be written.
-    pub(crate) fn commit(mut self) -> Result<(), RunDirError> {
-        let done = self
-            .writer
-            .flush()
-            .and_then(|()| self.writer.get_ref().sync_data())
-            .and_then(|()| rename_durably(&self.temporary, &self.path));
-        self.is_done = done.is_ok();
-        done.map_err(|source| self.dir.error(source))
+    pub(crate) fn commit(mut self) -> io::Result<()> {
+        self.writer.flush()?;
+        self.writer.get_ref().sync_data()?;
+        rename_durably(&self.temporary, &self.path)?;
+        self.is_done = true;
+        Ok(())
     }
 }
 
@@ -415,7 +431,7 @@ pub(super) fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
 ///
 /// # Errors
 /// If it can't be created.
-pub(crate) fn public_file(path: &Path) -> io::Result<File> {
+fn public_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]

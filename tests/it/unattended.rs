@@ -10,18 +10,23 @@ use crate::harness::{Api, Bench, Ran, listening, many};
 const CSV: &str = "Email,First Name\nuser1@x.org,A\nnobody@x.org,B\n";
 
 /// The line of the scheduler.
-fn nightly(bench: &Bench, api: &Api, more: &[&str]) -> Ran {
-    let url = api.sandbox.url();
-    let line = [
+fn line(url: &str) -> [&str; 8] {
+    [
         "update",
         "feed.csv",
         "--base-url",
-        &url,
+        url,
         "--auto-resume",
         "--rate",
         "0",
         "--yes",
-    ];
+    ]
+}
+
+/// Runs the line of the scheduler with these arguments behind it.
+fn nightly(bench: &Bench, api: &Api, more: &[&str]) -> Ran {
+    let url = api.sandbox.url();
+    let line = line(&url);
     bench.run(&[&line, more].concat())
 }
 
@@ -82,16 +87,7 @@ fn an_unfinished_run_is_resumed() {
     });
     bench.write("feed.csv", many(300));
     let url = api.sandbox.url();
-    let line = [
-        "update",
-        "feed.csv",
-        "--base-url",
-        &url,
-        "--auto-resume",
-        "--rate",
-        "0",
-        "--yes",
-    ];
+    let line = line(&url);
     let mut child = bench.start(&line);
     api.wait_until(|stats| stats.requests_to(Endpoint::UpdateMember) > 40);
     child.kill().unwrap();
@@ -131,16 +127,7 @@ fn of_two_starts_at_once_one_runs() {
     });
     bench.write("feed.csv", many(60));
     let url = api.sandbox.url();
-    let line = [
-        "update",
-        "feed.csv",
-        "--base-url",
-        &url,
-        "--auto-resume",
-        "--rate",
-        "0",
-        "--yes",
-    ];
+    let line = line(&url);
     let children: Vec<_> = (0..4).map(|_| bench.start(&line)).collect();
     let mut codes: Vec<_> = (children.into_iter())
         .map(|child| child.wait_with_output().unwrap().status.code().unwrap())
