@@ -36,8 +36,11 @@ pub struct PlanHead {
     pub organization: String,
     /// The source of the plan: a file name or a run directory.
     pub made_from: String,
-    /// The SHA-256 of the input, in hexadecimal.
+    /// The SHA-256 of the input's text, in hexadecimal.
     pub input_sha256: String,
+    /// The encoding of the input, if `--encoding` named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<String>,
 }
 
 /// The last line of a plan.

@@ -99,7 +99,7 @@ pub(crate) struct Spooled {
 /// If the input can't be read, is not text, or has a record that is too long; or if the copy can't be written.
 pub(crate) fn spool(
     source: &Source,
-    copy: &mut File,
+    copy: &mut impl Write,
     encoding: Option<&'static Encoding>,
     delimiter: Option<u8>,
 ) -> Result<Spooled, InputError> {

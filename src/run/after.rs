@@ -222,10 +222,12 @@ fn is_other_than_last(summary: Option<&Summary>, dir: Option<&RunDir>) -> bool {
     let Ok(runs) = catalog::beside(dir) else {
         return true;
     };
-    let own = runs.iter().find(|(other, _)| other.path() == dir.path());
+    // The path of a run beside it may be written otherwise.
+    let is_own = |other: &RunDir| other.path().file_name() == dir.path().file_name();
+    let own = runs.iter().find(|(other, _)| is_own(other));
     let Some((_, own)) = own else { return true };
     let last = runs.iter().find(|(other, head)| {
-        other.path() != dir.path()
+        !is_own(other)
             && head.input == own.input
             && head.origin.profile == own.origin.profile
             && head.dry_run == own.dry_run

@@ -4,10 +4,13 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use encoding_rs::Encoding;
+
 use super::prepared::{PreparedRun, check_host, create_dir, of_plan};
 use super::{Context, RunError};
-use crate::input::InputError;
-use crate::input::plan::PlanReader;
+use crate::input::plan::{PlanHead, PlanReader};
+use crate::input::{InputError, text};
+use crate::output::Plain;
 use crate::settings::Settings;
 
 pub(super) fn prepare(
@@ -25,6 +28,9 @@ pub(super) fn prepare(
         plan.head().organization.clone(),
     );
     check_host(context, settings, &base_url)?;
+    if !settings.force {
+        check_input(plan.head())?;
+    }
     settings.credentials()?;
     let stem = path
         .file_stem()
@@ -39,4 +45,32 @@ pub(super) fn prepare(
         let organization = Some(organization).filter(|id| !id.is_empty());
         of_plan("apply", &name, dir, &base_url, organization, settings)
     })
+}
+
+/// Checks that the file from which a plan was made is still what it was. Whoever has only the plan has nothing to compare.
+///
+/// # Errors
+/// If the file has changed.
+fn check_input(plan: &PlanHead) -> Result<(), RunError> {
+    let path = Path::new(&plan.made_from);
+    if !path.is_file() || File::open(path).is_err() {
+        return Ok(());
+    }
+    // A plan that was made from a plan has the hash of its bytes, and one from a CSV that of its text.
+    let of_bytes = || text::hash_of(path).ok();
+    let of_text = || {
+        let label = plan.encoding.as_deref().unwrap_or_default();
+        let encoding = Encoding::for_label(label.as_bytes());
+        let source = text::Source::File(path.to_owned());
+        let spooled = text::spool(&source, &mut io::sink(), encoding, None).ok()?;
+        Some(spooled.sha256)
+    };
+    let is_own = |hash: text::InputHash| text::hex(&hash) == plan.input_sha256;
+    if of_bytes().is_some_and(is_own) || of_text().is_some_and(is_own) {
+        return Ok(());
+    }
+    Err(RunError::Refused(format!(
+        "{} is no longer the file from which the plan was made: make the plan again with --dry-run --save-plan, or add --force to apply it as it is",
+        Plain(path.display())
+    )))
 }

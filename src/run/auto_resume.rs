@@ -3,11 +3,13 @@
 //! ```text
 //!  runs of the same input at the same host ── none ─────────────────────────► a new run
 //!      │ the newest of the same organization
+//!      ├─ another version of the file was run since ─────────────────────────► a new run
 //!      ├─ it has rows left ──────────────────────────────────────────────────► resume it
 //!      └─ it is complete ────────────────────────────► nothing is sent; its exit code
 //! ```
+//!
+//! A feed may return to what it was two nights ago. Then that run is complete, but what it wrote is not there any more.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -65,8 +67,11 @@ pub(super) fn decide(
     let parent = Path::new(catalog::RUNS);
     let lock = Lock::take(&locks, &host, Some(&key), parent)?;
     let mut candidates = candidates(settings)?;
-    candidates.retain(|(_, head)| is_of_input(head, settings, &host, &sha256));
-    if candidates.is_empty() {
+    let is_same = |head: &Head| is_of_input(head, settings, &host, &sha256);
+    candidates.retain(|(_, head)| {
+        is_same(head) || (head.input_sha256 != sha256 && is_of_name(head, &source, &host))
+    });
+    if !candidates.iter().any(|(_, head)| is_same(head)) {
         return Ok((Decision::New, Some(lock)));
     }
     let organization = runtime.block_on(async {
@@ -76,11 +81,19 @@ pub(super) fn decide(
     })?;
     for (dir, head) in candidates {
         // The organization of a run that was stopped early may stand further down in its journal.
-        let mut history = read_history(&dir)?;
-        let own = history.head().organization.clone().or(head.organization);
+        let mut history = match read_history(&dir) {
+            // Whatever that version of the file has changed, a new run is right.
+            Err(_) if !is_same(&head) => return Ok((Decision::New, Some(lock))),
+            history => history?,
+        };
+        let own = history.head().organization.as_ref();
+        let own = own.or(head.organization.as_ref());
         // A run that was stopped before it knew its organization has sent nothing; a resume binds it.
-        if own.is_some() && own != organization {
+        if own.is_some() && own != organization.as_ref() {
             continue;
+        }
+        if !is_same(&head) {
+            return Ok((Decision::New, Some(lock)));
         }
         let totals = results::count(&mut history, &dir).map_err(RunError::Unreadable)?;
         if dir.is_busy() || !totals.is_complete() {
@@ -118,12 +131,22 @@ fn is_of_input(head: &Head, settings: &Settings, host: &str, sha256: &str) -> bo
         && head.columns == super::update::column_rules(settings)
 }
 
+/// Returns whether a run, which was no dry run, was an update from a file of the input's name at this host.
+fn is_of_name(head: &Head, source: &text::Source, host: &str) -> bool {
+    let text::Source::File(path) = source else {
+        return false;
+    };
+    head.kind == InputKind::Csv
+        && head.base_url == host
+        && !head.dry_run
+        && Path::new(&head.input).file_name() == path.file_name()
+}
+
 /// Returns the SHA-256 of the input's text, as a run keeps it.
 fn hash(settings: &Settings, source: &text::Source) -> Result<String, RunError> {
-    let mut copy: File = tempfile::tempfile().map_err(RunError::Temporary)?;
     let encoding = settings.encoding.map(|encoding| encoding.0);
     let delimiter = settings.delimiter.map(|delimiter| delimiter.0);
-    let spooled = text::spool(source, &mut copy, encoding, delimiter)?;
+    let spooled = text::spool(source, &mut std::io::sink(), encoding, delimiter)?;
     Ok(text::hex(&spooled.sha256))
 }
 

@@ -64,6 +64,7 @@ pub(super) fn head(run: &Head, made_from: &str) -> PlanHead {
         organization: run.organization.clone().unwrap_or_default(),
         made_from: made_from.to_owned(),
         input_sha256: run.input_sha256.clone(),
+        encoding: run.encoding.clone(),
     }
 }
 

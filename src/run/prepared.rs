@@ -160,6 +160,7 @@ impl Binding<'_> {
             send_unchanged: settings.send_unchanged,
             columns: ColumnRules::default(),
             byte_order_mark: false,
+            encoding: None,
             limit: settings.limit,
             origin: Origin::default(),
         }

@@ -68,6 +68,7 @@ pub(super) fn prepare(context: &Context, settings: &Settings) -> Result<Prepared
             delimiter: char::from(layout.delimiter),
             columns: options.columns,
             byte_order_mark: spooled.is_from_excel,
+            encoding: encoding.map(|encoding| encoding.name().to_owned()),
             origin: Origin {
                 reruns,
                 ..Origin::default()

@@ -306,7 +306,9 @@ settings! {
         detailed_exitcode: bool = required("false"), NEW_RUNS, [value_parser = switch, value_name = "BOOL"];
         /// Do not ask before the first change
         yes: bool = required("false"), ASKING, [short = 'y', value_parser = switch, value_name = "BOOL"];
-        /// Write over a file that exists: a saved plan, an export, a profile
+        /// Write over a file that exists; apply a plan whose CSV has changed
+        ///
+        /// A saved plan, an export or a profile is not replaced without it.
         force: bool = required("false"), WRITING, [value_parser = switch, value_name = "BOOL"];
         /// Resume an unfinished run of the same input, or start one
         ///

@@ -95,6 +95,48 @@ fn apply_follows_the_plan_and_reports_conflicts() {
     assert!(three.is_archived);
 }
 
+/// A plan belongs to the file that was previewed, however that is written.
+#[test]
+fn plan_of_a_changed_file_is_refused() {
+    let utf16 = |text: &str| -> Vec<u8> {
+        let units = std::iter::once(0xFEFF).chain(text.encode_utf16());
+        units.flat_map(u16::to_le_bytes).collect()
+    };
+    let latin = |text: &str| -> Vec<u8> { text.chars().map(|c| c as u8).collect() };
+    let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
+    for kind in ["plain", "marked", "utf16", "latin"] {
+        let encode = |text: &str| match kind {
+            "plain" => text.as_bytes().to_vec(),
+            "marked" => marked(text),
+            "utf16" => utf16(text),
+            _ => latin(text),
+        };
+        let flags: &[&str] = match kind {
+            "latin" => &["--encoding", "windows-1252"],
+            _ => &[],
+        };
+        let (api, bench) = (Api::with_users(2), Bench::new());
+        let csv = "Email;First Name\nuser1@x.org;J\u{f6}rg\n";
+        let plan = ["--dry-run", "--save-plan", "plan.jsonl"];
+        bench
+            .update(&api, encode(csv), &[&plan, flags].concat())
+            .exits(0);
+        bench.write("input.csv", encode(&csv.replace('J', "G")));
+        bench
+            .run(&["apply", "plan.jsonl", "--rate", "0"])
+            .exits(2)
+            .says("input.csv is no longer the file from which the plan was made");
+        assert_eq!(api.member("user1@x.org").first_name, "First");
+        bench.write("input.csv", encode(csv));
+        bench.run(&["apply", "plan.jsonl", "--rate", "0"]).exits(0);
+        assert_eq!(api.member("user1@x.org").first_name, "J\u{f6}rg");
+        bench.write("input.csv", "another file");
+        bench
+            .run(&["apply", "plan.jsonl", "--rate", "0", "--force"])
+            .exits(0);
+    }
+}
+
 /// The plan file has mode 0600. `apply` rejects another organization, another host and a damaged file.
 #[test]
 fn plan_is_private_and_bound_to_its_organization() {

@@ -34,9 +34,11 @@ mod outcomes; // One test for each outcome.
 mod report; // Terminal output and the files of a run.
 mod resume; // Runs that are killed or stopped, and then resumed.
 mod runs; // Runs after they ended: names, lists, undos, reports.
+mod scheduling; // The examples for schedulers: shown in the guide, and run.
 mod settings; // Flags, environment variables, configuration file.
 mod setup; // The first minutes: init, check, help, and a wrong setup.
 mod soak; // Everything at once, and every claim compared with the server.
 mod tampering; // The tool's own files, changed or taken away by others.
 mod unattended; // Runs that a scheduler starts.
 mod undo; // Undoing a run.
+mod workflow; // The format of GitHub's workflows.

@@ -72,10 +72,37 @@ fn a_changed_input_is_a_new_run() {
     nightly(&bench, &api, &["--limit", "1"]).exits(0);
     let runs = std::fs::read_dir(bench.path("runs")).unwrap().count();
     assert_eq!(runs, 4);
-    // The input of the first night is known, although another came after it.
+    let again = nightly(&bench, &api, &[]).exits(1);
+    assert!(again.stdout.contains("was run already"), "{}", again.stdout);
+}
+
+/// A feed may become again what it was, while the members are not. Other files, dry runs and other organizations do not
+/// count as versions of it.
+#[test]
+fn an_input_that_returns_after_another_is_a_new_run() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    let other = CSV.replace(",A", ",C");
+    bench.write("feed.csv", CSV);
+    nightly(&bench, &api, &[]).exits(1);
+    bench.write("feed.csv", &other);
+    nightly(&bench, &api, &["--dry-run"]).exits(1);
+    bench.write("another.csv", &other);
+    let url = api.sandbox.url();
+    let another = ["update", "another.csv", "--base-url", &url, "--yes"];
+    bench
+        .run(&[&another[..], &["--limit", "1"]].concat())
+        .exits(0);
     bench.write("feed.csv", CSV);
     let ran = nightly(&bench, &api, &[]).exits(1);
     assert!(ran.stdout.contains("was run already"), "{}", ran.stdout);
+    assert_eq!(api.member("user1@x.org").first_name, "C");
+
+    bench.write("feed.csv", &other);
+    nightly(&bench, &api, &[]).exits(1);
+    bench.write("feed.csv", CSV);
+    let ran = nightly(&bench, &api, &[]).exits(1);
+    assert!(!ran.stdout.contains("was run already"), "{}", ran.stdout);
+    assert_eq!(api.member("user1@x.org").first_name, "A");
 }
 
 #[test]
@@ -156,7 +183,8 @@ struct Hook {
 }
 
 impl Hook {
-    /// Starts a server that answers with these statuses, one after the other, and then with the last one.
+    /// Starts a server that answers with these statuses, one after the other, and then with the last one. Without any, it
+    /// never answers.
     fn start(statuses: &'static [u16]) -> Self {
         let (runtime, listener) = listening();
         let url = format!(
@@ -167,9 +195,12 @@ impl Hook {
         let kept = Arc::clone(&bodies);
         let answer = move |body: String| {
             let mut bodies = kept.lock().unwrap();
-            let status = statuses[bodies.len().min(statuses.len() - 1)];
+            let status = statuses.get(bodies.len()).or(statuses.last()).copied();
             bodies.push(serde_json::from_str(&body).unwrap());
             async move {
+                let Some(status) = status else {
+                    return std::future::pending().await;
+                };
                 let status = axum::http::StatusCode::from_u16(status).unwrap();
                 (status, [("location", "http://127.0.0.1:1/elsewhere")])
             }
@@ -198,7 +229,8 @@ impl Drop for Hook {
 #[test]
 fn notifications_never_change_a_run() {
     for (statuses, tries, is_told) in [
-        (&[204][..], 1, false),
+        (&[][..], 3, true),
+        (&[204], 1, false),
         (&[503, 200], 2, false),
         (&[500], 3, true),
         (&[302], 1, true),

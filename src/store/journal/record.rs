@@ -56,6 +56,9 @@ pub(crate) struct Head {
     /// Whether the files of the run have a byte order mark, as the input had or as Excel needs it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) byte_order_mark: bool,
+    /// The encoding of the input, if `--encoding` named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<String>,
     /// `--limit`: the input may have more rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
