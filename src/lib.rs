@@ -33,7 +33,7 @@
 //! | `settings`, `cli` | every setting, declared once; the command line |
 //! | `run` | one file for each command, and the session that joins the tasks |
 //! | `guide` | the longer documentation |
-//! | `output`, `clock`, `shell` | the terminal; times of day; commands that a setting gives |
+//! | `output`, `clock`, `shell`, `paths` | the terminal; times of day; how a shell quotes and runs; what paths mean on Windows |
 //! | `sandbox` | a simulated API; it shares nothing with `sigma`, so that it is an independent witness |
 //!
 //! # Glossary
@@ -67,6 +67,7 @@ mod members;
 mod model;
 mod output;
 mod pace;
+mod paths;
 mod pipeline;
 mod report;
 mod run;

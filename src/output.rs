@@ -268,16 +268,6 @@ impl io::Write for Output {
     }
 }
 
-/// Returns a word as a shell reads it: quoted if it needs to be.
-pub(crate) fn shell_quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,~".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
 /// The escape sequences that style text on a terminal; all are empty without colour.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Style {

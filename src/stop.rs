@@ -27,7 +27,7 @@ pub(crate) enum StopReason {
     Hangup,
     /// Ctrl-C.
     Interrupt,
-    /// SIGTERM.
+    /// SIGTERM, or Ctrl-Break on Windows.
     Terminate,
 }
 
@@ -56,6 +56,7 @@ impl StopReason {
             Self::Recording => "results can't be recorded",
             Self::Hangup => "the terminal is gone",
             Self::Interrupt => "Ctrl-C",
+            Self::Terminate if cfg!(windows) => "Ctrl-Break",
             Self::Terminate => "SIGTERM",
         }
     }

@@ -320,7 +320,7 @@ fn other_delimiter(header: &[String], delimiter: u8) -> Option<String> {
             && only.split(*other).any(|name| name.trim() == EMAIL)
             && only.contains(*other)
     })?;
-    let flag = crate::output::shell_quoted(&match other {
+    let flag = crate::shell::quoted(&match other {
         '\t' => "tab".to_owned(),
         other => other.to_string(),
     });
@@ -370,12 +370,12 @@ fn suggestion(name: &str) -> String {
         Some(column) if !is_plain => format!("did you mean \"{column}\"?"),
         Some(column) => format!(
             "did you mean \"{column}\"? (--map {} accepts it)",
-            crate::output::shell_quoted(&format!("{name}={column}"))
+            crate::shell::quoted(&format!("{name}={column}"))
         ),
         None => {
             let columns = names().collect::<Vec<_>>().join(", ");
             let hint = if is_plain {
-                format!("--ignore-column {}", crate::output::shell_quoted(name))
+                format!("--ignore-column {}", crate::shell::quoted(name))
             } else {
                 "--ignore-unknown-columns".to_owned()
             };

@@ -288,7 +288,7 @@ pub enum InputError {
     TooManyRows { input: String },
     #[error(
         "{input} is not a plan: update --dry-run --save-plan FILE writes one; if it is a CSV, run it by sigma-bulk update {}",
-        crate::output::shell_quoted(input)
+        crate::shell::quoted(input)
     )]
     NoPlan { input: String },
     #[error("{input}, line {line}: it is not a plan of sigma-bulk, or it is damaged: {what}")]

@@ -15,6 +15,7 @@ use super::InputError;
 use super::header::{find_delimiter, separator_line};
 use super::lines::LineEnds;
 use super::quotes::{QuoteEvent, QuoteScanner};
+use crate::paths;
 
 /// The number of bytes read at a time. It is large enough to keep reading fast, and small enough not to
 /// matter for the memory of a run.
@@ -68,6 +69,10 @@ impl Source {
             Self::Stdin => Ok(Box::new(io::stdin().lock())),
             Self::File(path) => {
                 let unreadable = |source| InputError::open(path, source);
+                if let Some(name) = paths::device_name(path).filter(|_| cfg!(windows)) {
+                    let what = format!("{name} is the name of a device on Windows: rename it");
+                    return Err(unreadable(io::Error::other(what)));
+                }
                 // Windows opens no directory and says only that the access is denied.
                 if path.is_dir() {
                     return Err(unreadable(io::Error::from(io::ErrorKind::IsADirectory)));

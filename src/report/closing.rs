@@ -1,6 +1,7 @@
 //! The end of a run for people: counts, failures by cause, where the files are, and what may come next.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use super::preview::describe;
 use super::summary::Summary;
@@ -8,7 +9,8 @@ use super::totals::Totals;
 use crate::clock::local;
 use crate::decide::Tense;
 use crate::model::Outcome;
-use crate::output::{Plain, Style, count, grouped, shell_quoted, shortened, span};
+use crate::output::{Plain, Style, count, grouped, shortened, span};
+use crate::shell;
 use crate::stop::StopReason;
 
 /// The number of causes that are shown.
@@ -186,7 +188,12 @@ impl Summary {
             return step("to try failed rows again", &next.retry_failed);
         }
         if totals.failed() > 0 {
-            let failed = shell_quoted(&format!("{}/failed.csv", self.run_dir));
+            let failed = shell::quoted(
+                &Path::new(&self.run_dir)
+                    .join("failed.csv")
+                    .display()
+                    .to_string(),
+            );
             return step(&format!("correct {failed}, then"), &next.rerun_failed);
         }
         step("to undo", &next.undo).filter(|_| totals.of(Outcome::Updated) > 0)
@@ -325,12 +332,10 @@ fn why_stopped(ending: &Ending<'_>) -> Option<String> {
             ending.error.unwrap_or("see the log")
         ),
         StopReason::Hangup => "Stopped: the terminal is gone.".to_owned(),
-        StopReason::Interrupt => {
-            "Stopped by Ctrl-C, after the requests in flight had ended.".to_owned()
-        }
-        StopReason::Terminate => {
-            "Stopped by SIGTERM, after the requests in flight had ended.".to_owned()
-        }
+        reason @ (StopReason::Interrupt | StopReason::Terminate) => format!(
+            "Stopped by {}, after the requests in flight had ended.",
+            reason.describe()
+        ),
     };
     Some(why)
 }

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 
 use super::csv_file::{CsvFormat, write_cells};
 use super::document::ReportRow;
@@ -22,17 +23,22 @@ const SHORT_ROW: &str = "(too few cells: insert the missing cells, and delete th
 /// What follows a row with wrong quotes in failed.csv, so that values that may be others than meant are not sent.
 const WRONG_QUOTES: &str = "(wrong quotes: look at the cells, correct them, and delete this one)";
 
-/// Writes results.csv, failed.csv and undo.csv, and returns the counts.
+/// Writes results.csv, failed.csv and undo.csv, and returns the counts. `kept` gets the paths of those that stay beside
+/// files which another program has open.
 ///
 /// # Errors
 /// If the journal or the input can't be read, or the files can't be written.
-pub(crate) fn write(history: &mut RunHistory, dir: &RunDir) -> Result<Totals, HistoryError> {
+pub(crate) fn write(
+    history: &mut RunHistory,
+    dir: &RunDir,
+    kept: &mut Vec<PathBuf>,
+) -> Result<Totals, HistoryError> {
     let mut results = dir.replace(&dir.results())?;
     let mut failed = dir.replace(&dir.failed())?;
     let mut undo = dir.replace(&dir.undo())?;
     let totals = write_rows(history, dir, &mut results, &mut failed, &mut undo)?;
     for file in [results, failed, undo] {
-        file.commit().map_err(|source| dir.error(source))?;
+        dir.put(file, kept)?;
     }
     Ok(totals)
 }

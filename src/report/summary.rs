@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -290,15 +290,15 @@ impl Summary {
         summary
     }
 
-    /// Writes summary.json.
+    /// Writes summary.json. `kept` gets its path if it stays beside one that another program has open.
     ///
     /// # Errors
     /// If it can't be written.
-    pub(crate) fn write(&self, dir: &RunDir) -> Result<(), RunDirError> {
+    pub(crate) fn write(&self, dir: &RunDir, kept: &mut Vec<PathBuf>) -> Result<(), RunDirError> {
         let mut file = dir.replace(&dir.summary())?;
         file.write_all(self.json().as_bytes())
             .map_err(|source| dir.error(source))?;
-        file.commit().map_err(|source| dir.error(source))
+        dir.put(file, kept)
     }
 
     /// Reads summary.json, if there is one that this version has written.

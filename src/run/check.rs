@@ -18,6 +18,7 @@ use crate::decide::{Counts, Rules, Tense};
 use crate::exit_code;
 use crate::model::{Field, fold};
 use crate::output::{Plain, Style, count, grouped};
+use crate::paths;
 use crate::report::closing::preview_counts;
 use crate::report::preview::describe;
 use crate::report::progress::Stages;
@@ -106,6 +107,12 @@ pub(super) async fn check(context: &Context, mut settings: Settings) -> Result<u
         Err(error) => {
             findings.error(&error.to_string(), exit_code::USAGE);
         }
+    }
+    if let Some(path) = &settings.client_secret_file
+        && paths::is_shared(path)
+    {
+        let warning = format!("{}: {}", path.display(), paths::SHARED);
+        findings.warnings.push(warning);
     }
     let stop = Arc::new(Stop::default());
     listen(&stop, &settings, None, &context.output)?;

@@ -1,11 +1,13 @@
 //! The end of a session: the files of the run, its summary, and what is shown.
 
+use std::path::PathBuf;
+
 use super::next_commands::next_commands;
 use super::session::place;
 use super::{Context, EMBEDDED, RunError, plan_file};
 use crate::exit_code;
 use crate::model::Outcome;
-use crate::output::{count, shell_quoted};
+use crate::output::{Plain, count};
 use crate::report::closing::{Ending, InputNotes};
 use crate::report::reporter::ReporterOutput;
 use crate::report::results;
@@ -13,6 +15,7 @@ use crate::report::story::Story;
 use crate::report::summary::{RunEnd, Summary};
 use crate::report::totals::Totals;
 use crate::settings::Settings;
+use crate::shell;
 use crate::stop::Stop;
 use crate::store::journal::{JournalLost, Record, SessionEnd};
 use crate::store::{RunDir, RunHistory};
@@ -29,7 +32,7 @@ pub(super) fn finish(
     let unwritable = |error: &dyn std::fmt::Display| {
         RunError::Recording(format!(
             "{error}\nThe journal has everything that was sent. When the disk has room again: sigma-bulk resume {}",
-            shell_quoted(&dir.path().display().to_string())
+            shell::quoted(&dir.path().display().to_string())
         ))
     };
     if let Some(error) = &reported.error
@@ -48,7 +51,9 @@ pub(super) fn finish(
     };
     let mut history = history.map_err(|error| unwritable(&error))?;
     history.set_totals(reported.totals);
-    let totals = results::write(&mut history, dir).map_err(|error| unwritable(&error))?;
+    let mut kept = Vec::new();
+    let totals =
+        results::write(&mut history, dir, &mut kept).map_err(|error| unwritable(&error))?;
     // A part of the rows is not a plan.
     if let Some(path) = settings.save_plan.as_ref().filter(|_| totals.is_complete()) {
         plan_file::save(&mut history, dir, path)?;
@@ -72,7 +77,10 @@ pub(super) fn finish(
         end.exit_code = exit_code::CHANGES;
     }
     let summary = Summary::new(history.head(), &totals, &end, dir.path());
-    summary.write(dir).map_err(|error| unwritable(&error))?;
+    summary
+        .write(dir, &mut kept)
+        .map_err(|error| unwritable(&error))?;
+    say_kept(context, dir, &kept);
     if reported.error.is_none() {
         let ended = Record::Ended(SessionEnd {
             stop: end.stop,
@@ -88,6 +96,19 @@ pub(super) fn finish(
     Story::new(context.events()).ended(&summary, &totals);
     show(context, settings, &summary, &totals, &ending)?;
     Ok(end.exit_code)
+}
+
+/// Says which files of a run could not take their places.
+pub(super) fn say_kept(context: &Context, dir: &RunDir, kept: &[PathBuf]) {
+    if kept.is_empty() {
+        return;
+    }
+    let names: Vec<String> = kept.iter().map(|path| path.display().to_string()).collect();
+    context.output.note(format_args!(
+        "warning: another program, such as Excel, has files of the run open, so that the new ones are beside them: {}. Close them there, and put the new ones in place by: sigma-bulk report {}",
+        Plain(names.join(", ")),
+        shell::quoted(&dir.path().display().to_string())
+    ));
 }
 
 /// Shows how a run ended.

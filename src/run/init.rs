@@ -15,8 +15,9 @@ use super::prepared::base_url;
 use super::sign_in::Connection;
 use super::{Context, RunError};
 use crate::exit_code;
-use crate::output::{Plain, is_interactive, shell_quoted};
+use crate::output::{Plain, is_interactive};
 use crate::settings::{Settings, path_to_write};
+use crate::shell;
 use crate::sigma::hosts::{CLOUDS, Environment, describe_cloud};
 use crate::stop::Stop;
 use crate::store::run_dir::Replacement;
@@ -88,7 +89,7 @@ pub(super) fn init(
     fill(&mut document, profile.as_deref(), &settings)?;
     write(&path, &document.to_string())?;
     let flag = profile.map_or_else(String::new, |name| {
-        format!(" --profile {}", shell_quoted(&name))
+        format!(" --profile {}", shell::quoted(&name))
     });
     let printed = if settings.json {
         let written = serde_json::json!({"config": path.display().to_string(), "exit_code": exit_code::SUCCESS});

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use crate::output::shell_quoted;
+use crate::shell;
 
 /// The service under which the secret is kept.
 const SERVICE: &str = "sigma-bulk";
@@ -61,7 +61,7 @@ impl Keyring {
 
     /// Returns the command of the shell that prints the secret.
     pub(super) fn lookup(self, client_id: &str) -> String {
-        let account = shell_quoted(client_id);
+        let account = shell::quoted(client_id);
         match self {
             Self::SecretTool => format!("secret-tool lookup service {SERVICE} account {account}"),
             Self::Security => {

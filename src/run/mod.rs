@@ -53,11 +53,12 @@ use crate::cli::{COMPLETION_VARIABLE, Cli, Command};
 use crate::exit_code;
 use crate::input::InputError;
 use crate::members::LookupError;
-use crate::output::{Lines, Output, shell_quoted};
+use crate::output::{Lines, Output};
 use crate::report::events::EventStream;
 use crate::report::progress::{Stages, Visibility};
 use crate::sandbox::SandboxError;
 use crate::settings::{CommandName, Layer, Settings, SettingsError, check_names, first_refused};
+use crate::shell;
 use crate::sigma::client::ClientError;
 use crate::sigma::hosts::{self, Environment, HostError};
 use crate::store::journal::Origin;
@@ -332,8 +333,7 @@ fn command_line(name: CommandName, command: &Command, flags: &Layer) -> String {
     let mut words = vec!["sigma-bulk".to_owned(), name.name().to_owned()];
     words.extend(command.words());
     words.extend(flags.words(is_not_recorded));
-    let words: Vec<String> = words.iter().map(|word| shell_quoted(word)).collect();
-    words.join(" ")
+    shell::typed(words.iter().map(String::as_str))
 }
 
 fn refused_flag(flag: &str, command: CommandName) -> RunError {

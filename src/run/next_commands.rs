@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::Context;
-use crate::output::shell_quoted;
 use crate::report::closing::NextCommands;
 use crate::settings::{CommandName, Settings};
+use crate::shell;
 use crate::store::RunDir;
 use crate::store::journal::{Head, InputKind};
 
@@ -159,6 +159,6 @@ fn path(path: &Path) -> String {
 }
 
 fn typed(words: &[String]) -> String {
-    let words: Vec<String> = words.iter().map(|word| shell_quoted(word)).collect();
-    format!("sigma-bulk {}", words.join(" "))
+    let words = words.iter().map(String::as_str);
+    format!("sigma-bulk {}", shell::typed(words))
 }

@@ -9,6 +9,8 @@ use crate::event::ResumeState;
 use crate::input::header::ColumnRules;
 use crate::input::plan::PlanReader;
 use crate::input::{Preflight, Rows, preflight, text};
+use crate::output::Plain;
+use crate::paths;
 use crate::report::summary::Summary;
 use crate::settings::{CommandName, Settings};
 use crate::sigma::hosts::{self, Environment};
@@ -72,7 +74,8 @@ impl PreparedRun {
         make: impl FnOnce(&RunDir) -> Result<(Head, Preflight), RunError>,
     ) -> Result<Self, RunError> {
         let starting = || {
-            Summary::starting(&context.origin, settings.dry_run, dir.path()).write(&dir)?;
+            let summary = Summary::starting(&context.origin, settings.dry_run, dir.path());
+            summary.write(&dir, &mut Vec::new())?;
             let (mut head, preflight) = make(&dir)?;
             head.origin = Origin {
                 undoes: head.origin.undoes.take(),
@@ -100,6 +103,12 @@ pub(super) fn create_dir(
     stem: &str,
     source: Option<&Path>,
 ) -> Result<RunDir, RunError> {
+    let place = settings.run_dir.as_deref();
+    let place = place.unwrap_or(Path::new(catalog::RUNS));
+    if !settings.quiet && paths::is_shared(place) {
+        let warning = format!("warning: {}: {}", place.display(), paths::SHARED);
+        context.output.note(Plain(warning));
+    }
     if let Some(path) = &settings.run_dir {
         return Ok(RunDir::create(path, source)?);
     }

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::finish::printing_failed;
+use super::finish::{printing_failed, say_kept};
 use super::next_commands::next_commands;
 use super::prepared::read_history;
 use super::session::place;
@@ -46,6 +46,7 @@ pub(super) fn report(
     let mut history = read_history(&dir)?;
     let head = history.head().clone();
     let is_under_way = dir.is_busy();
+    let mut kept = Vec::new();
     let made = if is_under_way {
         context.output.note(format_args!(
             "The run in {} is still under way. These are the counts so far; it writes its files when it ends.",
@@ -53,7 +54,7 @@ pub(super) fn report(
         ));
         results::count(&mut history, &dir)
     } else {
-        results::write(&mut history, &dir)
+        results::write(&mut history, &dir, &mut kept)
     };
     let totals = made.map_err(of_history)?;
     let ending = Ending {
@@ -69,7 +70,8 @@ pub(super) fn report(
     let end = RunEnd::recorded(&totals, is_under_way);
     let summary = Summary::new(&head, &totals, &end, dir.path());
     if !is_under_way {
-        summary.write(&dir)?;
+        summary.write(&dir, &mut kept)?;
+        say_kept(context, &dir, &kept);
     }
     match (format, target) {
         (ReportFormat::Text, None) => {
@@ -148,7 +150,7 @@ fn of_plan(
             preview.render(style),
             Plain(&head.made_from),
             crate::clock::local(&head.created_at),
-            crate::output::shell_quoted(&name),
+            crate::shell::quoted(&name),
         );
         match target {
             Some(target) => save(target, |file| file.write_all(text.as_bytes()))?,
@@ -245,7 +247,7 @@ pub(super) fn note_reruns(context: &Context, dir: &RunDir, history: &RunHistory)
     for (rerun, head) in &runs {
         let belongs = head.origin.reruns.as_ref() == Some(&reference);
         if belongs && !head.dry_run && !is_undone(head) {
-            let rerun = crate::output::shell_quoted(&rerun.path().display().to_string());
+            let rerun = crate::shell::quoted(&rerun.path().display().to_string());
             context.output.note(Plain(format!(
                 "The failed rows of this run were run again in {rerun}. Undo that run as well, best before this one:"
             )));

@@ -111,7 +111,9 @@ async fn start(
         None => Default::default(),
     };
     let journal = open_journal(run, journal, newly_bound)?;
-    Summary::running(&run.head, journal.index().sessions(), run.dir.path()).write(&run.dir)?;
+    let summary = Summary::running(&run.head, journal.index().sessions(), run.dir.path());
+    // If a program has the last one open, this is said at the end.
+    summary.write(&run.dir, &mut Vec::new())?;
     let shown = run.dir.path().display().to_string();
     Story::new(context.events()).started(&run.head, &shown, is_resumed);
     let guarded = identity.user_id.clone().filter(|_| !settings.allow_self);

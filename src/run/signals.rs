@@ -1,10 +1,13 @@
 //! What ends a run from outside: signals, and the deadline.
 
+use std::future;
 use std::sync::Arc;
+use std::task;
 
 use super::RunError;
-use crate::output::{Output, shell_quoted};
+use crate::output::Output;
 use crate::settings::Settings;
+use crate::shell;
 use crate::stop::{Stop, StopReason};
 use crate::store::RunDir;
 
@@ -23,7 +26,10 @@ impl StopTrigger {
         tracing::info!(reason = reason.describe(), "stopping");
         let line = match reason {
             StopReason::Deadline => "Stopping at the deadline, after the requests in flight.",
-            StopReason::Terminate => "Stopping (SIGTERM), after the requests in flight.",
+            StopReason::Terminate => &format!(
+                "Stopping ({}), after the requests in flight.",
+                reason.describe()
+            ),
             StopReason::Interrupt => {
                 "Stopping after the requests in flight. Ctrl-C again quits at once."
             }
@@ -35,12 +41,32 @@ impl StopTrigger {
         }
     }
 
+    /// Fires at each signal that `poll` returns.
+    fn follow(
+        &self,
+        reason: StopReason,
+        mut poll: impl FnMut(&mut task::Context<'_>) -> task::Poll<Option<()>> + Send + 'static,
+    ) {
+        let trigger = self.clone();
+        tokio::spawn(async move {
+            while future::poll_fn(&mut poll).await.is_some() {
+                let is_second =
+                    (trigger.stop.reason()).is_some_and(|held| held >= StopReason::Hangup);
+                // A terminal that closes may send several signals; a second Ctrl-C is on purpose.
+                if is_second && reason != StopReason::Hangup {
+                    trigger.quit(reason);
+                }
+                trigger.fire(reason);
+            }
+        });
+    }
+
     /// Ends the process at once. The journal has what was sent, and is how the run goes on.
     fn quit(&self, reason: StopReason) -> ! {
         self.output.clear_bar();
         match &self.dir {
             Some(dir) if dir.journal().exists() => {
-                let path = shell_quoted(&dir.path().display().to_string());
+                let path = shell::quoted(&dir.path().display().to_string());
                 self.output.event(format_args!(
                     "Quit before the requests in flight had ended; a resume finds out what became of them:"
                 ));
@@ -77,37 +103,29 @@ pub(super) fn listen(
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        let kinds = [
-            (SignalKind::interrupt(), StopReason::Interrupt),
-            (SignalKind::terminate(), StopReason::Terminate),
-            (SignalKind::hangup(), StopReason::Hangup),
-        ];
-        for (kind, reason) in kinds {
-            let mut signals = signal(kind).map_err(RunError::Runtime)?;
-            let trigger = trigger.clone();
-            tokio::spawn(async move {
-                while signals.recv().await.is_some() {
-                    let is_second =
-                        (trigger.stop.reason()).is_some_and(|held| held >= StopReason::Hangup);
-                    // A terminal that closes may send several signals; a second Ctrl-C is on purpose.
-                    if is_second && reason != StopReason::Hangup {
-                        trigger.quit(reason);
-                    }
-                    trigger.fire(reason);
-                }
-            });
-        }
+        let on = |kind| signal(kind).map_err(RunError::Runtime);
+        let mut interrupt = on(SignalKind::interrupt())?;
+        let mut terminate = on(SignalKind::terminate())?;
+        let mut hangup = on(SignalKind::hangup())?;
+        trigger.follow(StopReason::Interrupt, move |task| interrupt.poll_recv(task));
+        trigger.follow(StopReason::Terminate, move |task| terminate.poll_recv(task));
+        trigger.follow(StopReason::Hangup, move |task| hangup.poll_recv(task));
     }
-    #[cfg(not(unix))]
+    #[cfg(windows)]
     {
-        tokio::spawn(async move {
-            while tokio::signal::ctrl_c().await.is_ok() {
-                if trigger.stop.reason() == Some(StopReason::Interrupt) {
-                    trigger.quit(StopReason::Interrupt);
-                }
-                trigger.fire(StopReason::Interrupt);
-            }
-        });
+        use tokio::signal::windows;
+        let failed = RunError::Runtime;
+        let mut interrupt = windows::ctrl_c().map_err(failed)?;
+        let mut terminate = windows::ctrl_break().map_err(failed)?;
+        // Windows ends the process a few seconds after these.
+        let mut close = windows::ctrl_close().map_err(failed)?;
+        let mut logoff = windows::ctrl_logoff().map_err(failed)?;
+        let mut shutdown = windows::ctrl_shutdown().map_err(failed)?;
+        trigger.follow(StopReason::Interrupt, move |task| interrupt.poll_recv(task));
+        trigger.follow(StopReason::Terminate, move |task| terminate.poll_recv(task));
+        trigger.follow(StopReason::Hangup, move |task| close.poll_recv(task));
+        trigger.follow(StopReason::Hangup, move |task| logoff.poll_recv(task));
+        trigger.follow(StopReason::Hangup, move |task| shutdown.poll_recv(task));
     }
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use etcetera::BaseStrategy;
+
 use super::declaration::{DECLARATIONS, Declaration};
 use super::{Layer, SettingsError};
 use crate::model::{did_you_mean, quoted};
@@ -90,12 +92,11 @@ fn given_path(config: Option<&Path>) -> Option<PathBuf> {
     config.map(Path::to_owned).or_else(variable)
 }
 
-/// Returns where the configuration file is unless it is named.
+/// Returns where the configuration file is unless it is named: below `$XDG_CONFIG_HOME` (`~/.config`), on macOS too, as
+/// command-line tools have it there, and below `%APPDATA%` on Windows.
 fn usual_path() -> Option<PathBuf> {
-    let home = variable("XDG_CONFIG_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::home_dir().map(|home| home.join(".config")))?;
-    Some(home.join("sigma-bulk/config.toml"))
+    let base = etcetera::choose_base_strategy().ok()?;
+    Some(base.config_dir().join("sigma-bulk").join("config.toml"))
 }
 
 /// Returns the configuration file that `init` writes: the one that is named, or else the usual one.

@@ -77,7 +77,7 @@ pub(crate) enum SettingsError {
     #[cfg(unix)]
     #[error(
         "the file of the client secret, {path}, can be read by other users; chmod 600 {}",
-        crate::output::shell_quoted(path)
+        crate::shell::quoted(path)
     )]
     OpenSecretFile { path: String },
     #[error("--client-secret-command failed: {0}")]

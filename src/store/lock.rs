@@ -1,14 +1,16 @@
 //! Allows one run per organization at a time.
 //!
-//! The lock is held by the operating system (`flock`), so it ends with the process that holds it, however
-//! that process ends. The file's content is only for the message to another run that finds the lock taken.
+//! The lock is held by the operating system, so it ends with the process that holds it, however that process ends. Who holds
+//! it stands in a file beside it, because Windows lets nobody read a file that is locked.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use etcetera::BaseStrategy;
 use sha2::{Digest, Sha256};
 
+use super::run_dir::private_file;
 use crate::input::text::hex;
 use crate::sigma::hosts::server_name;
 
@@ -30,14 +32,56 @@ pub(crate) struct Lock {
     _file: File,
 }
 
-/// Returns the default lock directory: `sigma-bulk/locks` in `$XDG_STATE_HOME`, or else in `~/.local/state`.
+/// Returns the default lock directory: `sigma-bulk/locks` in `$XDG_STATE_HOME` (`~/.local/state`), or on Windows in
+/// `%LOCALAPPDATA%`.
 pub(crate) fn default_dir() -> PathBuf {
-    let state = std::env::var_os("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .or_else(|| std::env::home_dir().map(|home| home.join(".local/state")))
-        .unwrap_or_else(std::env::temp_dir);
-    state.join("sigma-bulk/locks")
+    let state = etcetera::choose_base_strategy()
+        .map(|base| base.state_dir().unwrap_or_else(|| base.cache_dir()));
+    let state = state.unwrap_or_else(|_| std::env::temp_dir());
+    state.join("sigma-bulk").join("locks")
+}
+
+/// Returns a short name for what is locked.
+fn key(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for (index, part) in parts.iter().enumerate() {
+        if index > 0 {
+            hash.update([0]);
+        }
+        hash.update(part);
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    hex(digest.get(..16).unwrap_or(&digest))
+}
+
+/// Opens a file of the lock directory, which is created if it is not there.
+fn open(dir: &Path, name: &str) -> io::Result<File> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(dir.join(name))
+}
+
+/// Locks a run directory where directories themselves can't be locked. `None` means that another process holds it.
+///
+/// # Errors
+/// If the lock can't be taken.
+#[cfg(not(unix))]
+pub(super) fn of_run_dir(run_dir: &Path) -> io::Result<Option<File>> {
+    let path = run_dir.canonicalize()?;
+    let name = key(&[b"run", path.as_os_str().as_encoded_bytes()]);
+    let file = open(&default_dir(), &format!("{name}.lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => Err(source),
+    }
 }
 
 impl Lock {
@@ -51,36 +95,22 @@ impl Lock {
         organization: Option<&str>,
         run_dir: &Path,
     ) -> Result<Self, LockError> {
-        let mut hash = Sha256::new();
-        hash.update(server_name(base_url));
-        hash.update([0]);
-        hash.update(organization.unwrap_or_default());
-        let digest: [u8; 32] = hash.finalize().into();
-        let name = hex(digest.get(..16).unwrap_or(&digest));
+        let organization = organization.unwrap_or_default();
+        let name = key(&[server_name(base_url).as_bytes(), organization.as_bytes()]);
         let path = dir.join(format!("{name}.lock"));
+        let holder_path = dir.join(format!("{name}.holder"));
         let failing = |source| LockError::Io {
             path: path.display().to_string(),
             source,
         };
-        let mut builder = DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(dir).map_err(failing)?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&path).map_err(failing)?;
+        let file = open(dir, &format!("{name}.lock")).map_err(failing)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = file.read_to_string(&mut holder);
-                let holder = if holder.trim().is_empty() {
-                    "it has just started"
-                } else {
-                    holder.trim()
+                let holder = std::fs::read_to_string(holder_path).unwrap_or_default();
+                let holder = match holder.trim() {
+                    "" => "it has just started",
+                    holder => holder,
                 };
                 return Err(LockError::Held {
                     holder: holder.to_owned(),
@@ -94,9 +124,8 @@ impl Lock {
             std::process::id(),
             run_dir.display()
         );
-        file.set_len(0)
-            .and_then(|()| file.seek(SeekFrom::Start(0)))
-            .and_then(|_| file.write_all(text.as_bytes()))
+        private_file(&holder_path)
+            .and_then(|mut holder| holder.write_all(text.as_bytes()))
             .map_err(failing)?;
         Ok(Self { _file: file })
     }

@@ -4,6 +4,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+use crate::paths;
 
 /// A run directory and the names of the files in it.
 #[derive(Clone, Debug)]
@@ -55,6 +58,12 @@ impl RunDir {
             claim: None,
             created_parent: None,
         };
+        if let Some(name) = paths::device_name(path).filter(|_| cfg!(windows)) {
+            return Err(RunDirError::Create {
+                path: path.display().to_string(),
+                source: io::Error::other(format!("{name} is the name of a device on Windows")),
+            });
+        }
         dir.check_free()?;
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true);
@@ -168,12 +177,15 @@ impl RunDir {
     }
 
     #[cfg(not(unix))]
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "as where directories can be locked"
-    )]
-    const fn lock(&self) -> Result<Option<Arc<File>>, RunDirError> {
-        Ok(None)
+    fn lock(&self) -> Result<Option<Arc<File>>, RunDirError> {
+        match super::lock::of_run_dir(&self.path) {
+            Ok(None) => Err(RunDirError::Busy {
+                path: self.path.display().to_string(),
+            }),
+            Ok(lock) => Ok(lock.map(Arc::new)),
+            // The lock directory can't be used. Then the run goes without one.
+            Err(_) => Ok(None),
+        }
     }
 
     /// Creates a run directory below `parent`, named by the time and the input. A number is added if that name exists.
@@ -197,6 +209,8 @@ impl RunDir {
             })
             .take(60)
             .collect();
+        // Windows drops dots at the end.
+        let stem = stem.trim_end_matches('.');
         let name = format!("{time}-{stem}");
         let mut path = parent.join(&name);
         let mut number = 2;
@@ -268,6 +282,20 @@ impl RunDir {
         Replacement::private(path).map_err(|source| self.error(source))
     }
 
+    /// Puts a file of the run in its place. If another program has the old one open, the new one stays beside it, and its
+    /// path is added to `kept`.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub(crate) fn put(
+        &self,
+        file: Replacement,
+        kept: &mut Vec<PathBuf>,
+    ) -> Result<(), RunDirError> {
+        kept.extend(file.commit_or_keep().map_err(|source| self.error(source))?);
+        Ok(())
+    }
+
     /// Returns an error that names the directory.
     pub(crate) fn error(&self, source: io::Error) -> RunDirError {
         RunDirError::Io {
@@ -328,9 +356,10 @@ fn is_open_to_others(metadata: &fs::Metadata) -> bool {
     std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 != 0
 }
 
+/// On Windows, the directory decides who can read a file; see [`paths::is_shared`].
 #[cfg(not(unix))]
 const fn is_open_to_others(_: &fs::Metadata) -> bool {
-    true
+    false
 }
 
 /// A file that is written beside the one that it replaces. Dropped without [`Replacement::commit`], it is removed and
@@ -374,13 +403,48 @@ impl Replacement {
     /// Syncs the file to the disk and puts it in place of the old one.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If it can't be written, or another program has the old one open.
     pub(crate) fn commit(mut self) -> io::Result<()> {
-        self.writer.flush()?;
-        self.writer.get_ref().sync_data()?;
-        rename_durably(&self.temporary, &self.path)?;
+        self.complete()?;
+        rename_durably(&self.temporary, &self.path).map_err(|error| {
+            if is_held(&error) {
+                io::Error::other(format!(
+                    "another program has it open ({error}): close it there"
+                ))
+            } else {
+                error
+            }
+        })?;
         self.is_done = true;
         Ok(())
+    }
+
+    /// As [`Replacement::commit`], but if another program has the old file open, the new one stays beside it. Returns its
+    /// path then.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    fn commit_or_keep(mut self) -> io::Result<Option<PathBuf>> {
+        self.complete()?;
+        let beside = name_beside(&self.path);
+        let kept = match rename_durably(&self.temporary, &self.path) {
+            Err(error) if is_held(&error) => {
+                rename_durably(&self.temporary, &beside)?;
+                Some(beside)
+            }
+            result => {
+                result?;
+                let _ = fs::remove_file(beside);
+                None
+            }
+        };
+        self.is_done = true;
+        Ok(kept)
+    }
+
+    fn complete(&mut self) -> io::Result<()> {
+        self.writer.flush()?;
+        self.writer.get_ref().sync_data()
     }
 }
 
@@ -409,9 +473,38 @@ pub(crate) fn temporary_path(path: &Path) -> PathBuf {
     name.into()
 }
 
+/// Returns the name of a file that can't take the place of an older one: `results.new.csv` for `results.csv`.
+fn name_beside(path: &Path) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(".new");
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
+}
+
+/// How often a file is tried to be replaced that another program has open, and how long is waited in between. Virus scanners
+/// and indexers open new files for a moment; Excel keeps them.
+const HELD_TRIES: u32 = 10;
+const HELD_WAIT: Duration = Duration::from_millis(50);
+
+/// Returns whether a file can't be replaced because another program has it open, which only Windows refuses:
+/// `ERROR_ACCESS_DENIED`, `ERROR_SHARING_VIOLATION` and `ERROR_LOCK_VIOLATION`.
+fn is_held(error: &io::Error) -> bool {
+    cfg!(windows) && matches!(error.raw_os_error(), Some(5 | 32 | 33))
+}
+
 /// Gives a complete file its final name, and syncs the name to the disk.
 pub(crate) fn rename_durably(temporary: &Path, path: &Path) -> io::Result<()> {
-    fs::rename(temporary, path)?;
+    let mut tries = 1;
+    while let Err(error) = fs::rename(temporary, path) {
+        if !is_held(&error) || tries == HELD_TRIES {
+            return Err(error);
+        }
+        tries += 1;
+        std::thread::sleep(HELD_WAIT);
+    }
     #[cfg(unix)]
     if let Some(dir) = path.parent() {
         let is_here = dir.as_os_str().is_empty();

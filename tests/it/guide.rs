@@ -59,7 +59,6 @@ fn normalized(text: &str, url: &str, home: &str) -> String {
 }
 
 /// The first five minutes, from the binary to a change of one exported member, and back.
-#[cfg(unix)]
 #[test]
 fn first_run_is_what_happens() {
     let (api, bench) = (Api::start(Config::default()), Bench::new());
@@ -111,7 +110,6 @@ fn first_run_is_what_happens() {
 }
 
 /// Every recipe of the cookbook is run from its very text, on an organization of its own.
-#[cfg(unix)]
 #[test]
 fn recipes_of_the_cookbook_work() {
     let guide = Bench::new().run(&["guide", "cookbook"]).exits(0).stdout;

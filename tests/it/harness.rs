@@ -180,10 +180,22 @@ impl Bench {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.dir.path())
             .env("XDG_STATE_HOME", self.dir.path())
+            .envs(self.windows())
             .env("SIGMA_CLIENT_ID", "id-of-the-tests")
             .env("SIGMA_CLIENT_SECRET", SECRET)
             .stdin(Stdio::null());
         command
+    }
+
+    /// Returns what stands for the home directory on Windows, and what programs need there to start.
+    fn windows(&self) -> Vec<(&'static str, std::ffi::OsString)> {
+        if !cfg!(windows) {
+            return Vec::new();
+        }
+        let own = ["USERPROFILE", "APPDATA", "LOCALAPPDATA", "TEMP"].into_iter();
+        own.map(|name| (name, self.dir.path().into()))
+            .chain(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
+            .collect()
     }
 
     /// Runs `sigma-bulk` with these arguments until it exits.
@@ -196,7 +208,10 @@ impl Bench {
         let mut command = self.command();
         command.args(words);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().unwrap()
+        let child = command.spawn().unwrap();
+        #[cfg(windows)]
+        STARTED.lock().unwrap().push((child.id(), words.join(" ")));
+        child
     }
 
     /// Returns the arguments for an update of `input.csv` against `url` without a rate limit.
@@ -237,9 +252,25 @@ impl Bench {
 }
 
 /// Sends a signal to the process. `signal` is an option of `kill`, such as `-INT`.
+#[cfg(unix)]
 pub(crate) fn send(child: &Child, signal: &str) {
     let words = [signal, &child.id().to_string()];
     assert!(Command::new("kill").args(words).status().unwrap().success());
+}
+
+/// The command lines of the processes that were started, by their ids.
+#[cfg(windows)]
+static STARTED: std::sync::Mutex<Vec<(u32, String)>> = std::sync::Mutex::new(Vec::new());
+
+/// Sends a signal to the process. Under Wine, which is where tests run that send one, a process of Windows is one of Unix as
+/// well, under another id, and SIGINT is its Ctrl-C.
+#[cfg(windows)]
+pub(crate) fn send(child: &Child, signal: &str) {
+    let started = STARTED.lock().unwrap();
+    let (_, words) = started.iter().find(|(id, _)| *id == child.id()).unwrap();
+    let mut pkill = Command::new(r"Z:\usr\bin\pkill");
+    // Wine returns nothing by which a process of Unix could be waited for.
+    let _ = pkill.args([signal, "-f", "--", words]).spawn();
 }
 
 /// The exit code and the output of a finished process.

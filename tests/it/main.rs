@@ -22,7 +22,8 @@ mod exit_codes; // One test for each exit code.
 mod export; // Exports, and that an update of an export changes nothing.
 mod files; // Files as people make them: damaged, of another kind, or changed by a spreadsheet.
 mod garbage; // Servers that answer with malformed data.
-mod guide; // The guide is true: its transcripts are run.
+#[cfg(unix)]
+mod guide; // The guide is true: its transcripts are run, by sh.
 mod harness; // Helpers: starts the sandbox, runs the binary, reads a run's files.
 mod identity; // Who the credentials belong to, and to which organization a run is bound.
 mod input; // Valid and invalid CSV files.
@@ -34,6 +35,7 @@ mod outcomes; // One test for each outcome.
 mod report; // Terminal output and the files of a run.
 mod resume; // Runs that are killed or stopped, and then resumed.
 mod runs; // Runs after they ended: names, lists, undos, reports.
+#[cfg(unix)]
 mod scheduling; // The examples for schedulers: shown in the guide, and run.
 mod settings; // Flags, environment variables, configuration file.
 mod setup; // The first minutes: init, check, help, and a wrong setup.
@@ -41,4 +43,5 @@ mod soak; // Everything at once, and every claim compared with the server.
 mod tampering; // The tool's own files, changed or taken away by others.
 mod unattended; // Runs that a scheduler starts.
 mod undo; // Undoing a run.
+#[cfg(unix)]
 mod workflow; // The format of GitHub's workflows.

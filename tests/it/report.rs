@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sigma_bulk::sandbox::{Faults, RateLimit, RateLimitKind, RetryAfter};
 
-use crate::harness::{Api, Bench, Ran};
+use crate::harness::{Api, Bench};
 
 const CSV: &str = "Email,First Name,New Email\n\
                    user1@x.org,A,\n\
@@ -234,7 +234,7 @@ fn unprintable_summary_is_not_a_success() {
             .stdout(full.unwrap())
             .stderr(std::process::Stdio::piped());
         let output = command.spawn().unwrap().wait_with_output().unwrap();
-        Ran::of(output, &bench)
+        crate::harness::Ran::of(output, &bench)
             .exits(4)
             .says(&format!("{run}/summary.json"));
     }

@@ -433,6 +433,7 @@ fn resume_finds_renamed_members_by_their_old_email() {
 }
 
 /// A row is sent only after the journal holds its intent, so a full disk must stop the run.
+#[cfg(unix)]
 #[test]
 fn full_disk_stops_before_an_unrecorded_update() {
     let (api, bench) = (Api::with_users(120), Bench::new());
@@ -502,6 +503,7 @@ fn resume_rejects_dry_run_for_a_real_run() {
 
 /// The server applies an update after the run stopped with an unknown outcome.
 #[test]
+#[cfg_attr(windows, ignore = "only Wine sends a signal to one process")]
 fn update_applied_after_a_stop_can_be_undone() {
     let faults = Faults {
         fail_before: 1.0,
@@ -632,6 +634,7 @@ fn failed_csv_uses_the_current_emails() {
 
 /// The first session never learned its organization, so the resume records it.
 #[test]
+#[cfg_attr(windows, ignore = "only Wine sends a signal to one process")]
 fn resume_binds_a_run_stopped_during_sign_in() {
     let faults = Faults {
         hang: 1.0,
@@ -666,6 +669,7 @@ fn resume_binds_a_run_stopped_during_sign_in() {
 
 /// The read that confirms an unanswered update finishes, and its row gets a final outcome.
 #[test]
+#[cfg_attr(windows, ignore = "only Wine sends a signal to one process")]
 fn stop_waits_for_a_verification_in_flight() {
     let faults = |hang: f64, hang_after: f64, only: Endpoint| Faults {
         hang,

@@ -136,7 +136,6 @@ impl Machine {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn cron_runs_two_nights() {
     let mut job = Job {
@@ -172,7 +171,6 @@ fn cron_runs_two_nights() {
 }
 
 /// The other lines of the guide, which name no scheduler.
-#[cfg(unix)]
 #[test]
 fn lines_of_the_guide_run_two_nights() {
     let guide = Bench::new().run(&["guide", "scheduling"]).exits(0).stdout;
@@ -212,7 +210,6 @@ for argument; do
 done
 "#;
 
-#[cfg(unix)]
 #[test]
 fn parallel_runs_all_organizations() {
     use std::os::unix::fs::PermissionsExt;
@@ -232,7 +229,6 @@ fn parallel_runs_all_organizations() {
     machine.two_nights(&job, &[0, 1, 2]);
 }
 
-#[cfg(unix)]
 #[test]
 fn systemd_runs_two_nights() {
     let machine = Machine::start();
@@ -413,7 +409,6 @@ fn container(job: &kubernetes::Job, index: usize) -> Job {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn kubernetes_runs_two_nights() {
     let job: kubernetes::Object<kubernetes::CronJob> =
@@ -465,16 +460,11 @@ fn the_task_of_windows_runs_two_nights() {
     assert_eq!(of("Task/Actions/Exec/Command"), "cmd");
     let arguments = of("Task/Actions/Exec/Arguments");
     let line = arguments.strip_prefix("/C ").unwrap().to_owned();
-    #[cfg(unix)]
-    {
-        let job = Job {
-            environment: of_profile("us"),
-            line,
-        };
-        Machine::start().two_nights(&job, &[0]);
-    }
-    #[cfg(not(unix))]
-    assert!(line.starts_with("sigma-bulk update"), "{line}");
+    let job = Job {
+        environment: of_profile("us"),
+        line,
+    };
+    Machine::start().two_nights(&job, &[0]);
 }
 
 /// What GitHub's tool prints and keeps: the file of the comment.
@@ -482,7 +472,6 @@ const GH: &str =
     "#!/bin/sh\n[ \"$1 $2 $3 $4\" = \"pr comment 7 --body-file\" ] && cp \"$5\" comment.md\n";
 
 /// A pull request is previewed, approved and applied; then another one, whose CSV changes before it is approved.
-#[cfg(unix)]
 #[test]
 fn pull_requests_are_previewed_and_applied() {
     use std::os::unix::fs::PermissionsExt;

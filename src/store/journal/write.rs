@@ -52,6 +52,8 @@ impl Journal {
         let mut journal = Self::with(path, file, 0, Seal::default(), index);
         journal.add_now(&Record::Head(Box::new(head)))?;
         rename_durably(&temporary, path)?;
+        // Not every Windows knows the identity of a file that was renamed while it was open (Wine does not).
+        journal.file = Arc::new(open_to_append(path)?);
         Ok(journal)
     }
 
@@ -130,7 +132,9 @@ impl Journal {
         let Ok(found) = std::fs::symlink_metadata(&self.path) else {
             return wrong("deleted");
         };
-        if !is_same_file(&self.file.metadata()?, &found) {
+        let is_same = same_file::Handle::from_path(&self.path).ok()
+            == Some(same_file::Handle::from_file(self.file.try_clone()?)?);
+        if found.is_symlink() || !is_same {
             return wrong("replaced");
         }
         match found.len().cmp(&self.written) {
@@ -171,20 +175,9 @@ impl Journal {
     }
 }
 
-/// Opens a file so that each write goes to its end. After somebody has cut the file, it stays too short.
+/// Opens a file so that each write goes to its end. After somebody has cut the file, it stays too short. Whoever can't read a
+/// file is not told by Windows which one it is.
 fn open_to_append(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    without_links(options.append(true)).open(path)
-}
-
-#[cfg(unix)]
-fn is_same_file(one: &std::fs::Metadata, other: &std::fs::Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    (one.dev(), one.ino()) == (other.dev(), other.ino())
-}
-
-/// A file that is open can't be replaced on other systems.
-#[cfg(not(unix))]
-const fn is_same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
-    true
+    without_links(options.read(true).append(true)).open(path)
 }

@@ -1,0 +1,89 @@
+//! What paths mean on Windows: which names are devices, and who can read a file.
+
+use std::path::{Component, Path};
+
+/// What to say of a path for which [`is_shared`] holds.
+pub(crate) const SHARED: &str = "on Windows, whoever can read a folder can read its files, and this one is outside of your user profile: look at its permissions";
+
+/// Returns whether other users may read a file because it lies outside of the user's profile, which Windows keeps private.
+/// Elsewhere, its mode decides.
+pub(crate) fn is_shared(path: &Path) -> bool {
+    if !cfg!(windows) {
+        return false;
+    }
+    // A part of the path may not exist yet.
+    let whole = |path: &Path| {
+        let path = std::path::absolute(path).ok()?;
+        path.ancestors().find_map(|path| path.canonicalize().ok())
+    };
+    let home = std::env::home_dir().and_then(|home| whole(&home));
+    match (whole(path), home) {
+        (Some(path), Some(home)) => !path.starts_with(home),
+        _ => false,
+    }
+}
+
+/// Returns the name in a path that Windows takes for a device, whatever its extension is.
+///
+/// <https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file#naming-conventions>
+pub(crate) fn device_name(path: &Path) -> Option<String> {
+    path.components().find_map(|part| match part {
+        Component::Normal(name) => {
+            let name = name.to_string_lossy();
+            is_device(&name).then(|| name.into_owned())
+        }
+        _ => None,
+    })
+}
+
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default();
+    let stem = stem.trim_end().to_uppercase();
+    match stem.as_str() {
+        "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$" => true,
+        _ => {
+            let number = stem
+                .strip_prefix("COM")
+                .or_else(|| stem.strip_prefix("LPT"));
+            number.is_some_and(|number| {
+                let mut digits = number.chars();
+                let is_digit = |c: char| c.is_ascii_digit() || matches!(c, '¹' | '²' | '³');
+                digits.next().is_some_and(is_digit) && digits.next().is_none()
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::device_name;
+
+    #[test]
+    fn devices_are_known_by_any_extension() {
+        for name in [
+            "CON",
+            "con.csv",
+            "Nul.tar.gz",
+            "COM1",
+            "lpt9.txt",
+            "aux ",
+            "runs/prn/x",
+            "COM²",
+        ] {
+            assert!(device_name(Path::new(name)).is_some(), "{name}");
+        }
+        for name in [
+            "CONTACTS.csv",
+            "com10",
+            "COM",
+            "20260331T101500Z-CON",
+            "x.con",
+            "lpt",
+            "runs/nuls",
+        ] {
+            assert_eq!(device_name(Path::new(name)), None, "{name}");
+        }
+    }
+}
