@@ -268,9 +268,10 @@ static STARTED: std::sync::Mutex<Vec<(u32, String)>> = std::sync::Mutex::new(Vec
 pub(crate) fn send(child: &Child, signal: &str) {
     let started = STARTED.lock().unwrap();
     let (_, words) = started.iter().find(|(id, _)| *id == child.id()).unwrap();
-    let mut pkill = Command::new(r"Z:\usr\bin\pkill");
+    let mut shell = Command::new(r"Z:\bin\sh");
+    shell.args(["-c", "exec pkill \"$0\" -f -- \"$1\"", signal, words]);
     // Wine returns nothing by which a process of Unix could be waited for.
-    let _ = pkill.args([signal, "-f", "--", words]).spawn();
+    let _ = shell.spawn();
 }
 
 /// The exit code and the output of a finished process.
