@@ -75,6 +75,7 @@ impl Keyring {
 mod tests {
     use super::*;
 
+    #[cfg(unix)]
     #[test]
     fn a_lookup_quotes_what_the_shell_would_read() {
         assert_eq!(

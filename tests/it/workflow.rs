@@ -1,4 +1,5 @@
-//! The format of GitHub's workflows, as far as this project uses it. A key that is not known is an error.
+//! The format of GitHub's workflows, as far as this project uses it, and its own workflows. A key that is not known is an
+//! error.
 
 use std::collections::BTreeMap;
 
@@ -110,5 +111,40 @@ impl Workflow {
     pub(crate) fn steps(&self, job: &str) -> impl Iterator<Item = &str> {
         let steps = self.jobs[job].steps.iter();
         steps.filter_map(|step| step.run.as_deref())
+    }
+}
+
+/// Nobody can change what the workflows run by moving a tag, no token may do more than its job needs, and the shell can read
+/// every step.
+#[test]
+fn workflows_are_pinned_and_have_few_rights() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/.github/workflows");
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let workflow = Workflow::parse(&std::fs::read_to_string(entry.unwrap().path()).unwrap());
+        assert!(
+            workflow
+                .permissions
+                .values()
+                .all(|access| *access == Access::Read)
+        );
+        for (name, job) in &workflow.jobs {
+            assert!(job.timeout_minutes.is_some(), "{name}");
+            let actions = job.steps.iter().filter_map(|step| step.uses.as_deref());
+            for action in actions {
+                let (_, version) = action.split_once('@').unwrap();
+                let is_commit =
+                    version.len() == 40 && version.bytes().all(|b| b.is_ascii_hexdigit());
+                assert!(is_commit, "{action}");
+            }
+            for step in workflow.steps(name) {
+                // What GitHub puts into a script is not a part of the script.
+                assert!(!step.contains("${{"), "{step}");
+                let mut shell = std::process::Command::new("sh");
+                assert!(
+                    shell.args(["-n", "-c", step]).status().unwrap().success(),
+                    "{step}"
+                );
+            }
+        }
     }
 }
