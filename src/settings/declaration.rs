@@ -383,7 +383,7 @@ settings! {
         run_dir: PathBuf = optional("\"runs/spring\""), NEW_RUNS, [value_name = "DIR"];
         /// The directory of the lock files
         ///
-        /// By default it is sigma-bulk/locks in $XDG_STATE_HOME (~/.local/state).
+        /// By default it is sigma-bulk/locks in $XDG_STATE_HOME (~/.local/state; on Windows %LOCALAPPDATA%).
         lock_dir: PathBuf = optional("\"/var/lock/sigma-bulk\""), RUNS, [value_name = "DIR"];
         /// Print the summary as one JSON document
         json: bool = required("false"), ALL, [value_parser = switch, value_name = "BOOL"];

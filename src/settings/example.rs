@@ -11,9 +11,9 @@ const INTRODUCTION: &str = "\
 # Every setting of sigma-bulk with its default.
 #
 # A configuration file needs only the lines that differ. It is read from --config FILE, or from SIGMA_BULK_CONFIG, or
-# from sigma-bulk/config.toml in $XDG_CONFIG_HOME (~/.config). Each setting is also a flag of the same name, and an
-# environment variable: concurrency is --concurrency and SIGMA_BULK_CONCURRENCY. A flag overrides the environment, which
-# overrides a profile of the file, which overrides the file, which overrides these defaults.
+# from sigma-bulk/config.toml in $XDG_CONFIG_HOME (~/.config; on Windows %APPDATA%). Each setting is also a flag of the same
+# name, and an environment variable: concurrency is --concurrency and SIGMA_BULK_CONCURRENCY. A flag overrides the
+# environment, which overrides a profile of the file, which overrides the file, which overrides these defaults.
 ";
 
 const PROFILES: &str = "

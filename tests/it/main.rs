@@ -43,5 +43,6 @@ mod soak; // Everything at once, and every claim compared with the server.
 mod tampering; // The tool's own files, changed or taken away by others.
 mod unattended; // Runs that a scheduler starts.
 mod undo; // Undoing a run.
+mod windows; // What is particular to Windows, and commands for the shell in use.
 #[cfg(unix)]
 mod workflow; // The format of GitHub's workflows.
