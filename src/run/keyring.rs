@@ -71,11 +71,10 @@ impl Keyring {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 
-    #[cfg(unix)]
     #[test]
     fn a_lookup_quotes_what_the_shell_would_read() {
         assert_eq!(

@@ -194,6 +194,8 @@ impl Bench {
         }
         let own = ["USERPROFILE", "APPDATA", "LOCALAPPDATA", "TEMP"].into_iter();
         own.map(|name| (name, self.dir.path().into()))
+            // Git Bash, so that suggested commands are quoted as elsewhere.
+            .chain([("MSYSTEM", "MINGW64".into())])
             .chain(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
             .collect()
     }

@@ -1,6 +1,6 @@
 //! What is particular to Windows: who holds files, names of devices, long paths, and where things lie.
 
-use crate::harness::{Api, Bench};
+use crate::harness::{Api, Bench, Ran};
 
 const CSV: &str = "Email,First Name\nuser1@x.org,A\nnobody@x.org,B\n";
 
@@ -40,7 +40,7 @@ fn files_that_excel_holds_get_a_new_one_beside_them() {
     let held = held.open(bench.path("out.csv")).unwrap();
     bench
         .run(&export)
-        .exits(2)
+        .exits(4)
         .says("another program has it open");
     drop(held);
 }
@@ -59,7 +59,7 @@ fn names_of_devices_are_refused() {
         let words = [&words[..], &["--base-url", &url]].concat();
         bench.run(&words).exits(2).says("name of a device");
     }
-    assert_eq!(api.stats().requests, 0);
+    assert!(api.stats().requests.is_empty());
 }
 
 #[cfg(windows)]
@@ -125,8 +125,10 @@ fn suggested_commands_run_as_they_are() {
     std::fs::create_dir_all(bench.path("my runs")).unwrap();
     bench.write("input.csv", "Email,First Name\nuser1@x.org,A\n");
     let url = api.sandbox.url();
-    let words = ["update", "input.csv", "--base-url", &url, "--run-dir", run];
-    let ran = bench.run(&words).exits(0);
+    let mut command = bench.command();
+    command.env_remove("MSYSTEM");
+    command.args(["update", "input.csv", "--base-url", &url, "--run-dir", run]);
+    let ran = Ran::of(command.output().unwrap(), &bench).exits(0);
     let line = ran
         .stdout
         .lines()
