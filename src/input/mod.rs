@@ -2,7 +2,7 @@
 //!
 //! This module does no HTTP and no waiting: a read takes a few microseconds from the page cache. A row passes
 //! the modules in this order: [`text`] decodes and copies the input, [`table`] parses CSV rows, [`plan`]
-//! reads the rows of a saved preview, [`preflight`] checks the whole file, using [`relations`] for conflicts
+//! reads the rows of a saved preview, [`preflight`](mod@preflight) checks the whole file, using [`relations`] for conflicts
 //! between rows, and [`keys`] stores the keys.
 
 use std::borrow::Cow;

@@ -379,7 +379,7 @@ settings! {
         allow_self: bool = required("false"), RUNS, [value_parser = switch, value_name = "BOOL"];
     }
     "Output": {
-        /// The run directory [default: runs/<UTC time>-<csv name>]
+        /// The run directory [default: runs/TIME-CSV]
         run_dir: PathBuf = optional("\"runs/spring\""), NEW_RUNS, [value_name = "DIR"];
         /// The directory of the lock files
         ///
