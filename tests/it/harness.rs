@@ -300,6 +300,12 @@ impl Ran {
             assert!(!text.contains("panicked"), "{text}");
         }
         no_secret_in(bench.dir.path());
+        #[cfg(windows)]
+        let ran = Self {
+            stdout: with_slashes(&ran.stdout),
+            stderr: with_slashes(&ran.stderr),
+            ..ran
+        };
         ran
     }
 
@@ -324,6 +330,15 @@ impl Ran {
         );
         self
     }
+}
+
+/// Writes the paths of runs as other systems do.
+#[cfg(windows)]
+fn with_slashes(text: &str) -> String {
+    let separator = regex::Regex::new(r"\b(runs?|b)\\").unwrap();
+    let text = separator.replace_all(text, "$1/");
+    let quoted = regex::Regex::new(r"'((?:runs?|b)/[\w./-]+)'").unwrap();
+    quoted.replace_all(&text, "$1").into_owned()
 }
 
 fn no_secret_in(dir: &Path) {

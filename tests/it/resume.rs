@@ -107,8 +107,10 @@ fn kill_until_done(bench: &Bench, api: &Api, first: &[&str], dir: &str, seed: u6
     let mut child = spawn(bench, first);
     let mut kills = 0;
     loop {
-        // The sleep only varies the moment of the kill. The assertions hold for any moment.
-        std::thread::sleep(Duration::from_millis(random.u64(20..400)));
+        // The sleep only varies the moment of the kill. The assertions hold for any moment. It grows, because a process may
+        // need longer than that to start.
+        let longest = 400 + 20 * kills as u64;
+        std::thread::sleep(Duration::from_millis(random.u64(20..longest)));
         if child.try_wait().unwrap().is_some() {
             break;
         }

@@ -53,6 +53,7 @@ fn init_writes_a_private_configuration_that_works() {
     assert_eq!(json["role"], "Admin");
 }
 
+#[cfg(unix)]
 #[test]
 fn init_never_replaces_a_profile_unasked() {
     let (api, bench) = (organization(), Bench::new());
@@ -134,6 +135,7 @@ fn open_secret_files_are_refused_with_the_remedy() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn secret_commands_show_their_errors_and_never_their_output() {
     let (api, bench) = (organization(), Bench::new());
