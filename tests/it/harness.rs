@@ -335,9 +335,9 @@ impl Ran {
 /// Writes the paths of runs as other systems do.
 #[cfg(windows)]
 fn with_slashes(text: &str) -> String {
-    let separator = regex::Regex::new(r"\b(runs?|b)\\").unwrap();
+    let separator = regex::Regex::new(r"\b(runs?|b|two)\\+").unwrap();
     let text = separator.replace_all(text, "$1/");
-    let quoted = regex::Regex::new(r"'((?:runs?|b)/[\w./-]+)'").unwrap();
+    let quoted = regex::Regex::new(r"'((?:runs?|b|two)/[\w./-]+)'").unwrap();
     quoted.replace_all(&text, "$1").into_owned()
 }
 

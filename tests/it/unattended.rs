@@ -307,6 +307,7 @@ fn notifications_are_sent_when_they_are_wanted() {
     assert_eq!(run("Mail\nuser1@x.org\n", "failure"), 1);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_command_gets_the_summary_when_the_files_are_there() {
     let (api, bench) = (Api::with_users(3), Bench::new());
