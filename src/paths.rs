@@ -23,10 +23,19 @@ pub(crate) fn is_shared(path: &Path) -> bool {
     }
 }
 
+/// Returns the name in a path that stands for a device on this system, which only Windows has.
+pub(crate) fn device_name(path: &Path) -> Option<String> {
+    if cfg!(windows) {
+        windows_device(path)
+    } else {
+        None
+    }
+}
+
 /// Returns the name in a path that Windows takes for a device, whatever its extension is.
 ///
 /// <https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file#naming-conventions>
-pub(crate) fn device_name(path: &Path) -> Option<String> {
+fn windows_device(path: &Path) -> Option<String> {
     path.components().find_map(|part| match part {
         Component::Normal(name) => {
             let name = name.to_string_lossy();
@@ -58,7 +67,7 @@ fn is_device(name: &str) -> bool {
 mod tests {
     use std::path::Path;
 
-    use super::device_name;
+    use super::windows_device;
 
     #[test]
     fn devices_are_known_by_any_extension() {
@@ -72,7 +81,7 @@ mod tests {
             "runs/prn/x",
             "COM²",
         ] {
-            assert!(device_name(Path::new(name)).is_some(), "{name}");
+            assert!(windows_device(Path::new(name)).is_some(), "{name}");
         }
         for name in [
             "CONTACTS.csv",
@@ -83,7 +92,7 @@ mod tests {
             "lpt",
             "runs/nuls",
         ] {
-            assert_eq!(device_name(Path::new(name)), None, "{name}");
+            assert_eq!(windows_device(Path::new(name)), None, "{name}");
         }
     }
 }

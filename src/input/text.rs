@@ -69,7 +69,7 @@ impl Source {
             Self::Stdin => Ok(Box::new(io::stdin().lock())),
             Self::File(path) => {
                 let unreadable = |source| InputError::open(path, source);
-                if let Some(name) = paths::device_name(path).filter(|_| cfg!(windows)) {
+                if let Some(name) = paths::device_name(path) {
                     let what = format!("{name} is the name of a device on Windows: rename it");
                     return Err(unreadable(io::Error::other(what)));
                 }
@@ -158,6 +158,15 @@ pub(crate) fn spool(
         sha256: hash.finalize().into(),
         is_from_excel: is_from_excel || is_separated,
     })
+}
+
+/// Returns the SHA-256 that a copy of the input would have. The parameters and errors are those of [`spool`].
+pub(crate) fn input_hash(
+    source: &Source,
+    encoding: Option<&'static Encoding>,
+    delimiter: Option<u8>,
+) -> Result<InputHash, InputError> {
+    Ok(spool(source, &mut io::sink(), encoding, delimiter)?.sha256)
 }
 
 /// Refuses NUL bytes and records that are too long while the input is copied, before anything holds all of a record.

@@ -62,8 +62,7 @@ fn check_input(plan: &PlanHead) -> Result<(), RunError> {
         let label = plan.encoding.as_deref().unwrap_or_default();
         let encoding = Encoding::for_label(label.as_bytes());
         let source = text::Source::File(path.to_owned());
-        let spooled = text::spool(&source, &mut io::sink(), encoding, None).ok()?;
-        Some(spooled.sha256)
+        text::input_hash(&source, encoding, None).ok()
     };
     let is_own = |hash: text::InputHash| text::hex(&hash) == plan.input_sha256;
     if of_bytes().is_some_and(is_own) || of_text().is_some_and(is_own) {

@@ -146,8 +146,7 @@ fn is_of_name(head: &Head, source: &text::Source, host: &str) -> bool {
 fn hash(settings: &Settings, source: &text::Source) -> Result<String, RunError> {
     let encoding = settings.encoding.map(|encoding| encoding.0);
     let delimiter = settings.delimiter.map(|delimiter| delimiter.0);
-    let spooled = text::spool(source, &mut std::io::sink(), encoding, delimiter)?;
-    Ok(text::hex(&spooled.sha256))
+    Ok(text::hex(&text::input_hash(source, encoding, delimiter)?))
 }
 
 /// Says that there is nothing to do.

@@ -20,7 +20,7 @@ use crate::settings::{Settings, path_to_write};
 use crate::shell;
 use crate::sigma::hosts::{CLOUDS, Environment, describe_cloud};
 use crate::stop::Stop;
-use crate::store::run_dir::Replacement;
+use crate::store::run_dir::{Replacement, private_dir};
 
 /// The keys that `init` writes.
 const KEYS: [&str; 6] = [
@@ -309,11 +309,7 @@ fn write(path: &Path, text: &str) -> Result<(), RunError> {
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
         {
-            let mut builder = std::fs::DirBuilder::new();
-            builder.recursive(true);
-            #[cfg(unix)]
-            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-            builder.create(parent)?;
+            private_dir(parent)?;
         }
         let mut file = Replacement::private(path)?;
         file.write_all(text.as_bytes())?;

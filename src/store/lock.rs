@@ -3,14 +3,14 @@
 //! The lock is held by the operating system, so it ends with the process that holds it, however that process ends. Who holds
 //! it stands in a file beside it, because Windows lets nobody read a file that is locked.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 use sha2::{Digest, Sha256};
 
-use super::run_dir::private_file;
+use super::run_dir::{private_dir, private_file};
 use crate::input::text::hex;
 use crate::sigma::hosts::server_name;
 
@@ -56,11 +56,7 @@ fn key(parts: &[&[u8]]) -> String {
 
 /// Opens a file of the lock directory, which is created if it is not there.
 fn open(dir: &Path, name: &str) -> io::Result<File> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)?;
+    private_dir(dir)?;
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]

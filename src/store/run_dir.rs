@@ -58,18 +58,14 @@ impl RunDir {
             claim: None,
             created_parent: None,
         };
-        if let Some(name) = paths::device_name(path).filter(|_| cfg!(windows)) {
+        if let Some(name) = paths::device_name(path) {
             return Err(RunDirError::Create {
                 path: path.display().to_string(),
                 source: io::Error::other(format!("{name} is the name of a device on Windows")),
             });
         }
         dir.check_free()?;
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(path).map_err(|source| RunDirError::Create {
+        private_dir(path).map_err(|source| RunDirError::Create {
             path: path.display().to_string(),
             source,
         })?;
@@ -434,7 +430,10 @@ impl Replacement {
             }
             result => {
                 result?;
-                let _ = fs::remove_file(beside);
+                // Only where files can be held does one of this name come from here.
+                if cfg!(windows) {
+                    let _ = fs::remove_file(beside);
+                }
                 None
             }
         };
@@ -530,6 +529,18 @@ fn public_file(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
     without_links(&mut options).open(path)
+}
+
+/// Creates a directory that only its owner can open, and those above it, unless they are there.
+///
+/// # Errors
+/// If they can't be created.
+pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
 }
 
 /// Creates or empties a file that only its owner can read. A symbolic link is not followed.
