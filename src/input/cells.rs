@@ -6,7 +6,7 @@ use super::damage::fatal_character;
 use super::escape::{escaped, unescaped};
 use super::header::{Column, Layout};
 use super::quotes::Quotes;
-use super::table::not_utf8;
+use super::table::utf8;
 use super::{BadRow, Entry, InputError, Row, RowPosition, RowRequest};
 use crate::model::{Field, FieldKind, Value, Values, address_in, is_email, quoted};
 use crate::output::count;
@@ -61,9 +61,8 @@ pub(super) fn parse(
     let mut email = "";
     let mut desired = Values::default();
     let mut trimmed = 0;
-    let text = |cell| std::str::from_utf8(cell).map_err(|_| not_utf8(context.input, position.line));
     for (index, cell) in record.iter().enumerate() {
-        let raw = text(cell)?;
+        let raw = utf8(context.input, position.line, cell)?;
         let column = layout.column(index);
         let value = unescaped(raw);
         if column.is_read() {

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::model::{Field, FieldKind, is_email, is_invisible, looks_decoded_wrongly, quoted};
+use crate::model::{
+    Field, FieldKind, is_email, is_invisible, looks_decoded_wrongly, looks_replaced, quoted,
+};
 use crate::output::{LINES_SHOWN, count, line_list};
 
 /// What spreadsheets show in place of a value that they can't compute, besides `#REF!`, `#NAME?` and the like.
@@ -46,6 +48,8 @@ const QUOTE_PAIRS: [(char, char); 7] = [
 pub(crate) enum Damage {
     /// UTF-8 that was read in another encoding.
     Encoding,
+    /// Signs in place of letters, by an encoding that lacks them or by a wrong one.
+    Replaced,
     /// An error of a spreadsheet, or the signs that it shows for a column that is too narrow.
     SpreadsheetError,
     /// A word for a missing value.
@@ -62,6 +66,7 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Encoding => "looks like UTF-8 that was read in another encoding",
+            Self::Replaced => "has signs that a program writes in place of letters",
             Self::SpreadsheetError => "looks like an error of a spreadsheet",
             Self::Missing => "looks like a word for a missing value",
             Self::Quotes => "has quotes around its value",
@@ -107,6 +112,8 @@ pub(crate) fn damage(field: Field, value: &str) -> Option<Damage> {
         Some(Damage::SpreadsheetError)
     } else if MISSING.contains(&value) {
         Some(Damage::Missing)
+    } else if is_name && looks_replaced(value) {
+        Some(Damage::Replaced)
     } else if QUOTE_PAIRS.into_iter().any(is_wrapped) {
         Some(Damage::Quotes)
     } else if is_name && is_email(value) {
@@ -184,10 +191,15 @@ mod tests {
 
     #[test]
     fn damaged_values_are_told_from_right_ones() {
-        use Damage::{EmailAsName, Encoding, Invisible, Missing, Quotes, SpreadsheetError};
+        use Damage::{
+            EmailAsName, Encoding, Invisible, Missing, Quotes, Replaced, SpreadsheetError,
+        };
         for (value, expected) in [
             ("MarÃ\u{AD}a", Some(Encoding)),
             ("ZoÃ«", Some(Encoding)),
+            ("Zo?", Some(Replaced)),
+            ("Zo‰", Some(Replaced)),
+            ("#NAME?", Some(SpreadsheetError)),
             ("#N/A", Some(SpreadsheetError)),
             ("#REF!", Some(SpreadsheetError)),
             ("#BEZUG!", Some(SpreadsheetError)),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::InputError;
 use super::escape::unescaped;
-use super::table::{csv_reader, not_utf8};
+use super::table::{csv_reader, utf8};
 use crate::model::{Field, bare, is_invisible, nearest, quoted, shown};
 
 /// The column that identifies the member.
@@ -219,7 +219,7 @@ impl Layout {
         let mut columns = Vec::with_capacity(record.len());
         let mut problems = Vec::new();
         for (index, cell) in record.iter().enumerate() {
-            let name = std::str::from_utf8(cell).map_err(|_| not_utf8(input, line))?;
+            let name = utf8(input, line, cell)?;
             let name = unescaped(name).to_owned();
             let column = if name.is_empty() {
                 Column::Nameless

@@ -15,18 +15,35 @@ use super::header::{ColumnRules, Layout, MAX_HEADER, find_delimiter, separator_l
 use super::lines::RecordReader;
 use super::quotes::{Quotes, check_record};
 use super::{Entry, InputError};
-use crate::model::is_email;
+use crate::model::{is_email, quoted, readings};
 
 /// The number of lines below a wrong header in which the right one is looked for.
 const LINES_TO_HEADER: usize = 20;
 
-/// Returns the error for bytes that are not UTF-8.
-pub(super) fn not_utf8(input: &str, line: u64) -> InputError {
-    InputError::NotText {
-        input: format!("{input}, line {line}"),
-        what: "it is not UTF-8; save the file as \"CSV UTF-8\", or add --encoding windows-1252 if that is what it is"
-            .to_owned(),
-    }
+/// Returns a cell as text.
+///
+/// # Errors
+/// If it is not UTF-8. The message shows how other encodings read the cell, because only a person knows which is right.
+pub(super) fn utf8<'c>(input: &str, line: u64, cell: &'c [u8]) -> Result<&'c str, InputError> {
+    std::str::from_utf8(cell).map_err(|_| {
+        let readings = readings(cell);
+        let readings: Vec<String> = readings
+            .iter()
+            .map(|(encoding, text)| format!("--encoding {encoding} ({})", quoted(text)))
+            .collect();
+        let flag = if readings.is_empty() {
+            "--encoding with the name of its encoding".to_owned()
+        } else {
+            format!(
+                "the encoding in which this cell is right: {}",
+                readings.join(", ")
+            )
+        };
+        InputError::NotText {
+            input: format!("{input}, line {line}"),
+            what: format!("it is not UTF-8; save the file as \"CSV UTF-8\", or add {flag}"),
+        }
+    })
 }
 
 /// How a CSV is read.

@@ -17,7 +17,7 @@ pub(crate) use field::{Field, FieldKind};
 pub(crate) use member::{Found, Member, is_plain_id};
 pub(crate) use outcome::{Applied, Effect, Outcome, RowOutcome};
 pub(crate) use text::{
-    bare, did_you_mean, fold, is_decoded_wrongly, is_invisible, looks_decoded_wrongly, nearest,
-    quoted, shown,
+    bare, did_you_mean, fold, is_decoded_wrongly, is_invisible, looks_decoded_wrongly,
+    looks_replaced, nearest, quoted, readings, shown,
 };
 pub(crate) use value::{Value, Values};

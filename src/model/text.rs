@@ -136,7 +136,7 @@ pub(crate) fn is_same_text(a: &str, b: &str) -> bool {
     a == b || words(a) == words(b)
 }
 
-/// The encodings in which programs read UTF-8 by mistake.
+/// The encodings of older programs, the most used ones first.
 static OTHER_ENCODINGS: [&Encoding; 13] = [
     encoding_rs::WINDOWS_1252,
     encoding_rs::WINDOWS_1250,
@@ -175,6 +175,49 @@ pub(crate) fn is_decoded_wrongly(wrong: &str, right: &str) -> bool {
         || OTHER_ENCODINGS.iter().any(|encoding| {
             shown == seen(&encoding.decode_without_bom_handling(right.as_bytes()).0)
         })
+}
+
+/// Returns how other encodings than UTF-8 read the bytes of a cell, with their names: only those in which the cell has
+/// nothing but ASCII and letters of one alphabet, and of those that read it alike the first.
+#[must_use]
+pub(crate) fn readings(cell: &[u8]) -> Vec<(String, String)> {
+    const SHOWN: usize = 5;
+    let mut readings: Vec<(String, String)> = Vec::new();
+    for encoding in OTHER_ENCODINGS {
+        let Some(text) = encoding.decode_without_bom_handling_and_without_replacement(cell) else {
+            continue;
+        };
+        let is_known = readings.iter().any(|(_, known)| *known == text);
+        if readings.len() < SHOWN && !is_known && is_of_one_alphabet(&text) {
+            readings.push((encoding.name().to_lowercase(), text.into_owned()));
+        }
+    }
+    readings
+}
+
+/// Returns whether all characters beyond ASCII are letters, which are Latin if there are letters of ASCII, too.
+fn is_of_one_alphabet(text: &str) -> bool {
+    let is_latin = |c: char| matches!(c, '\u{C0}'..='\u{24F}' | '\u{1E00}'..='\u{1EFF}' | '’');
+    let mut others = text.chars().filter(|c| !c.is_ascii());
+    if text.contains(|c: char| c.is_ascii_alphabetic()) {
+        others.all(is_latin)
+    } else {
+        others.all(|c| c.is_alphabetic() || c == '’')
+    }
+}
+
+/// Returns whether the text has signs that no name has: question marks, which a program puts in place of letters that its
+/// encoding lacks, or symbols beside a letter, which stand where another encoding has letters (`Zo‰` for `Zoë`).
+#[must_use]
+pub(crate) fn looks_replaced(name: &str) -> bool {
+    // Those that Windows-1252 and Macintosh have in place of letters of another, without those that people type: dashes,
+    // quotes, accents, ordinals.
+    let is_symbol = |c: char| "€†‡ˆ‰‹›•˜¡¢£¤¥¦§¨©¬¯°±²³¶¸¹¼½¾¿÷×√≈∆◊ˇ˘".contains(c);
+    let is_beside_letter = |(a, b): (char, char)| {
+        (a.is_alphabetic() && is_symbol(b)) || (is_symbol(a) && b.is_alphabetic())
+    };
+    name.contains('?')
+        || !name.is_ascii() && name.chars().zip(name.chars().skip(1)).any(is_beside_letter)
 }
 
 /// Returns whether a part of the text is UTF-8 that was read in another encoding: `MarÃ­a` (Windows-1252), `Zo√´`
@@ -283,6 +326,49 @@ mod tests {
             "é",
         ] {
             assert!(!looks_decoded_wrongly(right), "{right}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_read_in_the_encodings_that_give_letters() {
+        for (bytes, encoding, text) in [
+            (&b"Zo\xEB"[..], "windows-1252", "Zoë"),
+            (b"\xA3ukasz", "windows-1250", "Łukasz"),
+            (b"Zo\x91", "macintosh", "Zoë"),
+            (b"\x8E\x52\x93\x63", "shift_jis", "山田"),
+            (b"\xCC\xE0\xF0\xE8\xFF", "windows-1251", "Мария"),
+        ] {
+            let readings = readings(bytes);
+            let expected = (encoding.to_owned(), text.to_owned());
+            assert!(readings.contains(&expected), "{text}: {readings:?}");
+        }
+        assert!(readings(b"Zo\xEB").iter().all(|(_, text)| text != "Zoл"));
+        // ë in the code page of DOS, which browsers' encodings don't have.
+        assert!(
+            readings(b"Zo\x89")
+                .iter()
+                .all(|(name, _)| name != "windows-1252")
+        );
+    }
+
+    #[test]
+    fn signs_in_place_of_letters_are_seen() {
+        for name in ["Zo?", "?ukasz", "???", "Zo‰", "Mu¤oz", "¦ukasz", "Garc¡a"] {
+            assert!(looks_replaced(name), "{name}");
+        }
+        for name in [
+            "Zoë",
+            "O’Neil",
+            "O´Neil",
+            "Gal·la",
+            "Smith–Jones",
+            "Ann “Zed” Lee",
+            "M.ª José",
+            "Ana 😀",
+            "Ωmega",
+            "No. 1 ½",
+        ] {
+            assert!(!looks_replaced(name), "{name}");
         }
     }
 

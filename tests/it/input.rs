@@ -68,6 +68,101 @@ fn all_encodings_and_delimiters_read_the_same() {
     }
 }
 
+/// A file of one row as Excel writes it, or as PowerShell does, which quotes every cell.
+fn excel(name: &str) -> String {
+    format!("Email;First Name\r\nuser1@x.org;{name}\r\n")
+}
+
+fn powershell(name: &str) -> String {
+    format!("\"Email\",\"First Name\"\r\n\"user1@x.org\",\"{name}\"\r\n")
+}
+
+const REPLACED: &str = "signs that a program writes in place of letters";
+
+/// What keeps all letters is read. Where the program has lost one, there is a warning.
+#[test]
+fn files_of_excel_and_powershell_are_read() {
+    let tabs = excel("Zoë").replace(';', "\t");
+    for (form, bytes, name) in [
+        (
+            "Excel, CSV UTF-8",
+            format!("\u{feff}{}", excel("Zoë")).into(),
+            "Zoë",
+        ),
+        ("Excel, Unicode Text", utf16(&tabs, true), "Zoë"),
+        (
+            "PowerShell 7, Export-Csv",
+            powershell("Łukasz").into(),
+            "Łukasz",
+        ),
+        (
+            "PowerShell 5, -Encoding Unicode",
+            utf16(&powershell("Łukasz"), true),
+            "Łukasz",
+        ),
+        ("PowerShell 5, >", utf16(&excel("Zoë"), true), "Zoë"),
+        (
+            "PowerShell 5, Export-Csv",
+            powershell("?ukasz").into(),
+            "?ukasz",
+        ),
+    ] {
+        let (api, bench) = (Api::with_users(1), Bench::new());
+        let ran = bench.update(&api, bytes, &[]).exits(0);
+        assert_eq!(api.member("user1@x.org").first_name, name, "{form}");
+        let said = ran.stdout + &ran.stderr;
+        assert_eq!(
+            said.contains(REPLACED),
+            name.contains('?'),
+            "{form}: {said}"
+        );
+    }
+}
+
+/// What is in the encoding of a country is refused, with the encoding that reads it.
+#[test]
+fn files_in_other_encodings_are_refused_with_the_right_one() {
+    use encoding_rs::{
+        MACINTOSH, SHIFT_JIS, WINDOWS_1250, WINDOWS_1251, WINDOWS_1252, WINDOWS_1253,
+    };
+    for (form, text, encoding, name) in [
+        ("Excel", excel("Zoë"), WINDOWS_1252, "Zoë"),
+        ("Excel in Poland", excel("Łukasz"), WINDOWS_1250, "Łukasz"),
+        ("Excel in Greece", excel("Μαρία"), WINDOWS_1253, "Μαρία"),
+        ("Excel in Japan", excel("山田"), SHIFT_JIS, "山田"),
+        (
+            "Excel for Mac",
+            excel("Zoë").replace("\r\n", "\r"),
+            MACINTOSH,
+            "Zoë",
+        ),
+        (
+            "PowerShell 5, -Encoding Default",
+            powershell("Мария"),
+            WINDOWS_1251,
+            "Мария",
+        ),
+    ] {
+        let bytes = encoding.encode(&text).0;
+        let (api, bench) = (Api::with_users(1), Bench::new());
+        let ran = bench.update(&api, &bytes, &[]).exits(2);
+        let encoding = encoding.name().to_lowercase();
+        let remedy = format!("--encoding {encoding} (\"{name}\")");
+        assert!(ran.stderr.contains(&remedy), "{form}: {}", ran.stderr);
+        let ran = bench.update(&api, &bytes, &["--encoding", &encoding]);
+        ran.exits(0);
+        assert_eq!(api.member("user1@x.org").first_name, name, "{form}");
+    }
+    // "CSV (MS-DOS)": no encoding that the tool knows has ë at this place.
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    let dos: Vec<u8> = excel("Zo\u{89}").chars().map(|c| c as u8).collect();
+    let ran = bench.update(&api, &dos, &[]).exits(2).says("CSV UTF-8");
+    assert!(!ran.stderr.contains("windows-1252"), "{}", ran.stderr);
+    let wrong = ["--encoding", "windows-1252", "--strict"];
+    bench.update(&api, &dos, &wrong).exits(2).says(REPLACED);
+    assert_eq!(api.member("user1@x.org").first_name, "First");
+}
+
 #[test]
 fn line_numbers_match_a_text_editor() {
     for end in ["\n", "\r\n", "\r"] {

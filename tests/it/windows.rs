@@ -113,6 +113,44 @@ fn long_paths_work() {
     assert_eq!(api.member("user1@x.org").first_name, "First");
 }
 
+/// A folder has many names: of a drive, of a share, of the drive's present folder, and as Windows has it inside.
+#[cfg(windows)]
+#[test]
+fn every_form_of_a_path_works() {
+    let (api, bench) = (Api::with_users(1), Bench::new());
+    bench.write("input.csv", CSV);
+    let whole = std::path::absolute(bench.path("")).unwrap();
+    let whole = whole.display().to_string();
+    let whole = whole.trim_end_matches('\\');
+    let (drive, rest) = whole.split_once(':').unwrap();
+    let mut forms = vec![
+        format!(r"{whole}\"),
+        whole.replace('\\', "/") + "/",
+        format!(r"{rest}\"),
+        format!("{drive}:"),
+        format!(r"\\?\{whole}\"),
+        format!(r"\\.\{whole}\"),
+        r"sub\..\".to_owned(),
+    ];
+    // The share that Windows makes of each drive; not every account may use it.
+    let share = format!(r"\\localhost\{drive}${rest}\");
+    if std::fs::metadata(&share).is_ok() {
+        forms.push(share);
+        forms.push(format!(r"\\?\UNC\localhost\{drive}${rest}\"));
+    }
+    let url = api.sandbox.url();
+    for (number, form) in forms.iter().enumerate() {
+        let (input, run) = (format!("{form}input.csv"), format!("{form}run{number}"));
+        let words = ["update", &input, "--base-url", &url, "--run-dir", &run];
+        bench.run(&words).exits(1);
+        let undone = format!("{form}undo{number}");
+        bench.run(&["undo", &run, "--run-dir", &undone]).exits(0);
+        let results = bench.path(&format!("undo{number}/results.csv"));
+        assert!(results.exists(), "{form}");
+    }
+    assert_eq!(api.member("user1@x.org").first_name, "First");
+}
+
 /// A suggested command is what the shell of this system reads as that command.
 #[test]
 fn suggested_commands_run_as_they_are() {
