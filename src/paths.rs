@@ -1,6 +1,33 @@
-//! What paths mean on Windows: which names are devices, and who can read a file.
+//! Where files lie on each operating system, and what paths mean on Windows: which names are devices, and who can read a file.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
+
+use etcetera::{BaseStrategy, choose_base_strategy};
+
+/// Returns the directory of configuration: `$XDG_CONFIG_HOME` (`~/.config`), on macOS too, as command-line tools have it
+/// there, and `%APPDATA%` on Windows. `None` means that the user has no home.
+pub(crate) fn config_dir() -> Option<PathBuf> {
+    match choose_base_strategy() {
+        Ok(base) => Some(base.config_dir()),
+        Err(_) => named_by("XDG_CONFIG_HOME"),
+    }
+}
+
+/// Returns the directory of what a program keeps for itself: `$XDG_STATE_HOME` (`~/.local/state`), `%LOCALAPPDATA%` on
+/// Windows, and the directory of temporary files for a user who has no home.
+pub(crate) fn state_dir() -> PathBuf {
+    match choose_base_strategy() {
+        Ok(base) => base.state_dir().unwrap_or_else(|| base.cache_dir()),
+        Err(_) => named_by("XDG_STATE_HOME").unwrap_or_else(std::env::temp_dir),
+    }
+}
+
+/// Returns the directory that a variable names. etcetera reads it only for users with a home, which those of a container
+/// may not have. A relative path is invalid (<https://specifications.freedesktop.org/basedir/latest/#variables>).
+fn named_by(variable: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os(variable)?);
+    path.is_absolute().then_some(path)
+}
 
 /// What to say of a path for which [`is_shared`] holds.
 pub(crate) const SHARED: &str = "on Windows, whoever can read a folder can read its files, and this one is outside of your user profile: look at its permissions";

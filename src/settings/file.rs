@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use etcetera::BaseStrategy;
-
 use super::declaration::{DECLARATIONS, Declaration};
 use super::{Layer, SettingsError};
 use crate::model::{did_you_mean, quoted};
+use crate::paths::config_dir;
 
 impl Layer {
     /// Returns the layer of a configuration file, with one of its profiles above it.
@@ -92,11 +91,9 @@ fn given_path(config: Option<&Path>) -> Option<PathBuf> {
     config.map(Path::to_owned).or_else(variable)
 }
 
-/// Returns where the configuration file is unless it is named: below `$XDG_CONFIG_HOME` (`~/.config`), on macOS too, as
-/// command-line tools have it there, and below `%APPDATA%` on Windows.
+/// Returns where the configuration file is unless it is named.
 fn usual_path() -> Option<PathBuf> {
-    let base = etcetera::choose_base_strategy().ok()?;
-    Some(base.config_dir().join("sigma-bulk").join("config.toml"))
+    Some(config_dir()?.join("sigma-bulk").join("config.toml"))
 }
 
 /// Returns the configuration file that `init` writes: the one that is named, or else the usual one.

@@ -7,11 +7,11 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use etcetera::BaseStrategy;
 use sha2::{Digest, Sha256};
 
 use super::run_dir::{private_dir, private_file};
 use crate::input::text::hex;
+use crate::paths::state_dir;
 use crate::sigma::hosts::server_name;
 
 /// The organization is locked, or the lock can't be taken.
@@ -32,13 +32,9 @@ pub(crate) struct Lock {
     _file: File,
 }
 
-/// Returns the default lock directory: `sigma-bulk/locks` in `$XDG_STATE_HOME` (`~/.local/state`), or on Windows in
-/// `%LOCALAPPDATA%`.
+/// Returns the default lock directory.
 pub(crate) fn default_dir() -> PathBuf {
-    let state = etcetera::choose_base_strategy()
-        .map(|base| base.state_dir().unwrap_or_else(|| base.cache_dir()));
-    let state = state.unwrap_or_else(|_| std::env::temp_dir());
-    state.join("sigma-bulk").join("locks")
+    state_dir().join("sigma-bulk").join("locks")
 }
 
 /// Returns a short name for what is locked.
