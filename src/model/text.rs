@@ -178,7 +178,7 @@ pub(crate) fn is_decoded_wrongly(wrong: &str, right: &str) -> bool {
 }
 
 /// Returns how other encodings than UTF-8 read the bytes of a cell, with their names: only those in which the cell has
-/// nothing but ASCII and letters of one alphabet, and of those that read it alike the first.
+/// nothing but ASCII, letters of one alphabet, and punctuation, and of those that read it alike the first.
 #[must_use]
 pub(crate) fn readings(cell: &[u8]) -> Vec<(String, String)> {
     const SHOWN: usize = 5;
@@ -195,15 +195,15 @@ pub(crate) fn readings(cell: &[u8]) -> Vec<(String, String)> {
     readings
 }
 
-/// Returns whether all characters beyond ASCII are letters, which are Latin if there are letters of ASCII, too.
+/// Returns whether all letters beyond ASCII are Latin if there are letters of ASCII, and whether there are no symbols.
 fn is_of_one_alphabet(text: &str) -> bool {
-    let is_latin = |c: char| matches!(c, '\u{C0}'..='\u{24F}' | '\u{1E00}'..='\u{1EFF}' | '’');
-    let mut others = text.chars().filter(|c| !c.is_ascii());
-    if text.contains(|c: char| c.is_ascii_alphabetic()) {
-        others.all(is_latin)
-    } else {
-        others.all(|c| c.is_alphabetic() || c == '’')
-    }
+    let is_latin =
+        |c: char| matches!(c, '\u{C0}'..='\u{24F}' | '\u{1E00}'..='\u{1EFF}' | 'ª' | 'º');
+    let is_punctuation = |c: char| "\u{A0}‘’“”„‚«»–—…·´".contains(c);
+    let has_ascii = text.contains(|c: char| c.is_ascii_alphabetic());
+    text.chars()
+        .filter(|c| !c.is_ascii())
+        .all(|c| is_punctuation(c) || c.is_alphabetic() && (!has_ascii || is_latin(c)))
 }
 
 /// Returns whether the text has signs that no name has: question marks, which a program puts in place of letters that its
@@ -337,6 +337,7 @@ mod tests {
             (b"Zo\x91", "macintosh", "Zoë"),
             (b"\x8E\x52\x93\x63", "shift_jis", "山田"),
             (b"\xCC\xE0\xF0\xE8\xFF", "windows-1251", "Мария"),
+            (b"Anne\x96Marie\xA0", "windows-1252", "Anne–Marie\u{A0}"),
         ] {
             let readings = readings(bytes);
             let expected = (encoding.to_owned(), text.to_owned());
