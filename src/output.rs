@@ -92,14 +92,22 @@ pub(crate) enum ColorMode {
 }
 
 impl ColorMode {
-    fn applies(self, is_terminal: bool) -> bool {
+    fn applies(self, terminal: &Term) -> bool {
+        // The console of Windows prints the sequences as text until it is told to read them, which this call does.
+        let reads_sequences = || !cfg!(windows) || terminal.features().colors_supported();
         // no-color.org
         let variable = |name| std::env::var_os(name).unwrap_or_default();
         match self {
             Self::Auto => {
-                is_terminal && variable("NO_COLOR").is_empty() && variable("TERM") != "dumb"
+                terminal.is_term()
+                    && variable("NO_COLOR").is_empty()
+                    && variable("TERM") != "dumb"
+                    && reads_sequences()
             }
-            Self::Always => true,
+            Self::Always => {
+                reads_sequences();
+                true
+            }
             Self::Never => false,
         }
     }
@@ -124,6 +132,9 @@ impl Output {
     /// Sets when colours are used. It is set once, when the settings are known.
     pub(crate) fn set_color(&self, mode: ColorMode) {
         let _ = self.color.set(mode);
+        // The bar and the questions of `init` have styles of their own.
+        console::set_colors_enabled(self.color().applies(&Term::stdout()));
+        console::set_colors_enabled_stderr(self.stderr_has_color());
     }
 
     fn color(&self) -> ColorMode {
@@ -132,7 +143,7 @@ impl Output {
 
     /// Returns the style of text on stdout.
     pub(crate) fn stdout_style(&self) -> Style {
-        Style::new(self.color().applies(io::stdout().is_terminal()))
+        Style::new(self.color().applies(&Term::stdout()))
     }
 
     /// Returns the style of text on stderr.
@@ -142,13 +153,13 @@ impl Output {
 
     /// Returns whether text on stderr may use colours.
     pub(crate) fn stderr_has_color(&self) -> bool {
-        self.color().applies(has_terminal())
+        self.color().applies(&Term::stderr())
     }
 
     /// Writes lines to stderr, above the bar. A terminal gets them wrapped at words.
     pub(crate) fn note(&self, text: impl fmt::Display) {
         let text = wrapped(&text.to_string(), width_of(&Term::stderr()));
-        let _ = self.write(&mut io::stderr().lock(), format_args!("{text}\n"));
+        let _ = self.write(&mut io::stderr(), format_args!("{text}\n"));
     }
 
     /// Writes a line about what happens to stderr. Without a terminal, it begins with the time.
@@ -194,7 +205,7 @@ impl Output {
     /// # Errors
     /// Returns an error if the write fails. A reader that has gone away is not an error.
     pub(crate) fn print(&self, text: impl fmt::Display) -> io::Result<()> {
-        match self.write(&mut io::stdout().lock(), format_args!("{text}")) {
+        match self.write(&mut io::stdout(), format_args!("{text}")) {
             Err(error) if !is_gone(&error) => Err(error),
             _ => Ok(()),
         }
@@ -214,7 +225,7 @@ impl Output {
     /// Returns an error if the terminal can't be read.
     pub(crate) fn ask(&self, question: impl fmt::Display) -> io::Result<String> {
         let question = wrapped(&question.to_string(), width_of(&Term::stderr()));
-        self.write(&mut io::stderr().lock(), format_args!("{question} "))?;
+        self.write(&mut io::stderr(), format_args!("{question} "))?;
         let mut answer = String::new();
         io::stdin().read_line(&mut answer)?;
         Ok(answer.trim().to_owned())
@@ -225,6 +236,8 @@ impl Output {
         self.closed.load(Ordering::Relaxed)
     }
 
+    /// Writes to a stream that nobody holds: the thread that draws the bar holds the bar and waits for stderr, so that who
+    /// held stderr and waited for the bar would wait for ever.
     fn write(&self, stream: &mut dyn Write, text: fmt::Arguments<'_>) -> io::Result<()> {
         let mut write = || stream.write_fmt(text).and_then(|()| stream.flush());
         let bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
@@ -259,7 +272,7 @@ pub(crate) fn is_gone(error: &io::Error) -> bool {
 impl io::Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
-        Self::write(self, &mut io::stderr().lock(), format_args!("{text}"))?;
+        Self::write(self, &mut io::stderr(), format_args!("{text}"))?;
         Ok(bytes.len())
     }
 
@@ -481,6 +494,72 @@ mod tests {
             Plain("a\u{1b}[31mb\r\u{202e}ü").to_string(),
             "a\\u{1b}[31mb\\u{d}\\u{202e}ü"
         );
+    }
+
+    /// A terminal on which a line is printed while the bar is drawn.
+    #[derive(Debug)]
+    struct Meeting {
+        drawing: std::sync::mpsc::Sender<()>,
+    }
+
+    impl TermLike for Meeting {
+        fn width(&self) -> u16 {
+            80
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, _: &str) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_str(&self, _: &str) -> io::Result<()> {
+            Ok(())
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            // Time for the line to take what it can take before the bar is done.
+            if self.drawing.send(()).is_ok() {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            io::stderr().lock().flush()
+        }
+    }
+
+    /// The thread that draws the bar holds the bar and wants stderr. A line must not want them in the other order.
+    #[test]
+    fn a_line_that_meets_the_bar_is_printed() {
+        let (drawing, is_drawing) = std::sync::mpsc::channel();
+        let (done, is_done) = std::sync::mpsc::channel();
+        let target = ProgressDrawTarget::term_like(Box::new(Meeting { drawing }));
+        let bar = ProgressBar::with_draw_target(Some(10), target);
+        let output = Output::default();
+        output.set_bar(Some(bar.clone()));
+        let ticks = done.clone();
+        std::thread::spawn(move || {
+            bar.tick();
+            let _ = ticks.send(());
+        });
+        std::thread::spawn(move || {
+            let _ = is_drawing.recv();
+            drop(is_drawing);
+            output.note("a line");
+            let _ = done.send(());
+        });
+        for _ in 0..2 {
+            let end = is_done.recv_timeout(std::time::Duration::from_secs(20));
+            assert!(end.is_ok(), "they wait for each other");
+        }
     }
 
     #[test]
