@@ -12,6 +12,7 @@ use toml_edit::{DocumentMut, Item, Table, value};
 use super::check::PATIENCE;
 use super::keyring::Keyring;
 use super::prepared::base_url;
+use super::questions::Questions;
 use super::sign_in::Connection;
 use super::{Context, RunError};
 use crate::exit_code;
@@ -48,6 +49,8 @@ pub(super) fn init(
             "init asks questions, and this is no terminal: add --yes, --cloud or --base-url, --client-id, and --client-secret-file, --client-secret-command or SIGMA_CLIENT_SECRET".to_owned(),
         ));
     }
+    let questions = asks.then(|| Questions::new(context, settings, runtime));
+    let questions = questions.transpose()?;
     let mut document = read(&path)?;
     let profile = context
         .profile
@@ -56,12 +59,8 @@ pub(super) fn init(
     let profile = profile.filter(|profile| !profile.is_empty());
     let place = describe(&path, profile.as_deref());
     if holds(&document, profile.as_deref()) && !settings.force {
-        let replaces = asks
-            && ask(Confirm::new()
-                .with_prompt(format!("{place} exists. Replace it?"))
-                .default(false)
-                .interact())?;
-        if !replaces {
+        let question = format!("{place} exists. Replace it?");
+        if !is_agreed(questions.as_ref(), question)? {
             return Err(RunError::Refused(format!(
                 "{place} exists already: add --force to replace it, or --profile NAME for another one"
             )));
@@ -69,20 +68,18 @@ pub(super) fn init(
     }
     let mut settings = settings.clone();
     settings.outage_limit = settings.outage_limit.at_most(PATIENCE);
-    if asks {
-        ask_for_missing(context, &mut settings)?;
+    if let Some(questions) = &questions {
+        ask_for_missing(context, &mut settings, questions)?;
     }
     let host = base_url(&settings)?;
     settings.credentials()?;
-    if let Err(error) = runtime.block_on(try_out(context, &settings, &host)) {
-        let keeps = asks && {
+    let stop = questions.as_ref().map(Questions::stop).cloned();
+    let tried = try_out(context, &settings, &host, stop.unwrap_or_default());
+    if let Err(error) = runtime.block_on(tried) {
+        if asks {
             context.output.note(format_args!("{}", Plain(&error)));
-            ask(Confirm::new()
-                .with_prompt("Write it all the same?")
-                .default(false)
-                .interact())?
-        };
-        if !keeps {
+        }
+        if !is_agreed(questions.as_ref(), "Write it all the same?".to_owned())? {
             return Err(error);
         }
     }
@@ -104,8 +101,35 @@ pub(super) fn init(
     Ok(exit_code::SUCCESS)
 }
 
+/// Asks whether to do something. Without a terminal, the answer is no.
+fn is_agreed(questions: Option<&Questions<'_>>, question: String) -> Result<bool, RunError> {
+    let Some(questions) = questions else {
+        return Ok(false);
+    };
+    questions.ask(|| {
+        Confirm::new()
+            .with_prompt(question)
+            .default(false)
+            .interact()
+    })
+}
+
+/// Asks for a line of text.
+fn text(questions: &Questions<'_>, prompt: &'static str) -> Result<String, RunError> {
+    questions.ask(move || Input::new().with_prompt(prompt).interact_text())
+}
+
+/// Asks for a secret, which is not shown.
+fn secret(questions: &Questions<'_>, prompt: &'static str) -> Result<String, RunError> {
+    questions.ask(move || Password::new().with_prompt(prompt).interact())
+}
+
 /// Asks for what the flags and the environment leave open.
-fn ask_for_missing(context: &Context, settings: &mut Settings) -> Result<(), RunError> {
+fn ask_for_missing(
+    context: &Context,
+    settings: &mut Settings,
+    questions: &Questions<'_>,
+) -> Result<(), RunError> {
     if settings.base_url.is_none()
         && settings.cloud.is_none()
         && settings.env != Environment::Sandbox
@@ -119,17 +143,14 @@ fn ask_for_missing(context: &Context, settings: &mut Settings) -> Result<(), Run
             .map(|(name, _, _)| describe_cloud(name))
             .collect();
         names.push("another address".to_owned());
-        let chosen = ask(Select::new()
-            .with_prompt("Cloud")
-            .items(&names)
-            .default(0)
-            .interact())?;
+        let chosen = questions.ask(move || {
+            let select = Select::new().with_prompt("Cloud");
+            select.items(&names).default(0).interact()
+        })?;
         match CLOUDS.get(chosen) {
             Some((name, _, _)) => settings.cloud = Some((*name).to_owned()),
             None => {
-                settings.base_url = Some(ask(Input::new()
-                    .with_prompt("Address (https://…)")
-                    .interact_text())?);
+                settings.base_url = Some(text(questions, "Address (https://…)")?);
             }
         }
     }
@@ -137,18 +158,18 @@ fn ask_for_missing(context: &Context, settings: &mut Settings) -> Result<(), Run
         context.output.note(
             "Which API credentials? In Sigma, Administration > Developer Access > Create New > REST API makes them.",
         );
-        settings.client_id = Some(ask(Input::new().with_prompt("Client id").interact_text())?);
+        settings.client_id = Some(text(questions, "Client id")?);
     }
     let has_secret = settings.client_secret.is_some()
         || settings.client_secret_file.is_some()
         || settings.client_secret_command.is_some();
     if !has_secret {
-        ask_for_secret(settings)?;
+        ask_for_secret(settings, questions)?;
     }
     Ok(())
 }
 
-fn ask_for_secret(settings: &mut Settings) -> Result<(), RunError> {
+fn ask_for_secret(settings: &mut Settings, questions: &Questions<'_>) -> Result<(), RunError> {
     let keyring = Keyring::find();
     let mut places = vec![
         "in the environment variable SIGMA_CLIENT_SECRET, which you set yourself",
@@ -156,25 +177,20 @@ fn ask_for_secret(settings: &mut Settings) -> Result<(), RunError> {
         "in a password manager, from which a command prints it",
     ];
     places.extend(keyring.map(|_| "in the keyring of this machine"));
-    let chosen = ask(Select::new()
-        .with_prompt("Where is the client secret?")
-        .items(&places)
-        .default(1)
-        .interact())?;
+    let chosen = questions.ask(move || {
+        let select = Select::new().with_prompt("Where is the client secret?");
+        select.items(&places).default(1).interact()
+    })?;
     match (chosen, keyring) {
         (0, _) => {
-            let secret = ask(Password::new()
-                .with_prompt("Client secret, to try it (it is not kept)")
-                .interact())?;
+            let secret = secret(questions, "Client secret, to try it (it is not kept)")?;
             settings.client_secret = Some(SecretString::from(secret));
         }
         (1, _) => {
-            let path: String = ask(Input::new().with_prompt("File").interact_text())?;
-            let path = PathBuf::from(path);
+            let path = PathBuf::from(text(questions, "File")?);
             if !path.exists() {
-                let secret = ask(Password::new()
-                    .with_prompt("The file is not there yet. Client secret, to put into it")
-                    .interact())?;
+                let prompt = "The file is not there yet. Client secret, to put into it";
+                let secret = secret(questions, prompt)?;
                 write(&path, &format!("{secret}\n"))?;
             }
             settings.client_secret_file = Some(absolute(&path)?);
@@ -189,25 +205,25 @@ fn ask_for_secret(settings: &mut Settings) -> Result<(), RunError> {
             settings.client_secret_command = Some(keyring.lookup(&id));
         }
         _ => {
-            settings.client_secret_command =
-                Some(ask(Input::new().with_prompt("Command").interact_text())?);
+            settings.client_secret_command = Some(text(questions, "Command")?);
         }
     }
     Ok(())
 }
 
 /// Signs in, and says as whom.
-async fn try_out(context: &Context, settings: &Settings, host: &str) -> Result<(), RunError> {
-    let connection = Connection::open(context, settings, host, &Arc::new(Stop::default())).await?;
+async fn try_out(
+    context: &Context,
+    settings: &Settings,
+    host: &str,
+    stop: Arc<Stop>,
+) -> Result<(), RunError> {
+    let connection = Connection::open(context, settings, host, &stop).await?;
     if !settings.quiet {
         let who = connection.describe(host).await;
         context.output.note(format_args!("{who}: signed in."));
     }
     Ok(())
-}
-
-fn ask<T>(answer: dialoguer::Result<T>) -> Result<T, RunError> {
-    answer.map_err(|error| RunError::Refused(format!("nothing was written: {error}")))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, RunError> {

@@ -26,6 +26,7 @@ mod outage_lines;
 mod plan_file;
 mod preparation;
 mod prepared;
+mod questions;
 mod report;
 mod resume;
 mod runs;
@@ -61,6 +62,7 @@ use crate::settings::{CommandName, Layer, Settings, SettingsError, check_names, 
 use crate::shell;
 use crate::sigma::client::ClientError;
 use crate::sigma::hosts::{self, Environment, HostError};
+use crate::stop::StopReason;
 use crate::store::journal::Origin;
 use crate::store::lock::{Lock, LockError};
 use crate::store::{HistoryError, RunDirError};
@@ -90,6 +92,9 @@ enum RunError {
     Unreadable(HistoryError),
     #[error("{0}")]
     Refused(String),
+    /// A signal has ended a question.
+    #[error("nothing was written")]
+    Stopped(StopReason),
     #[error("could not sign in at {host}: {why}")]
     SignIn {
         host: String,
@@ -119,6 +124,7 @@ impl RunError {
     const fn exit_code(&self) -> u8 {
         match self {
             Self::SignIn { .. } | Self::Lookup(_) | Self::NotLookedUp { .. } => exit_code::API,
+            Self::Stopped(reason) => reason.exit_code(),
             Self::Recording(_) | Self::Printing(_) | Self::History(_) => exit_code::STOPPED,
             Self::Lock(LockError::Held { .. }) | Self::Dir(RunDirError::UnderWay { .. }) => {
                 exit_code::LOCKED

@@ -41,6 +41,8 @@ mod settings; // Flags, environment variables, configuration file.
 mod setup; // The first minutes: init, check, help, and a wrong setup.
 mod soak; // Everything at once, and every claim compared with the server.
 mod tampering; // The tool's own files, changed or taken away by others.
+#[cfg(unix)]
+mod terminal; // What people see in a terminal.
 mod unattended; // Runs that a scheduler starts.
 mod undo; // Undoing a run.
 mod windows; // What is particular to Windows, and commands for the shell in use.
