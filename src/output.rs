@@ -413,6 +413,8 @@ fn wrapped(text: &str, width: Option<usize>) -> String {
             .initial_indent(&first)
             .subsequent_indent(&rest)
             .word_separator(textwrap::WordSeparator::AsciiSpace)
+            // A path or an address stays whole, so that it can be copied.
+            .break_words(false)
             .word_splitter(textwrap::WordSplitter::NoHyphenation);
         textwrap::fill(line.trim_start(), options)
     };
@@ -569,6 +571,10 @@ mod tests {
             wrapped(text, Some(20)),
             "  one two three four\n      five six\n    sigma-bulk update members.csv --cloud aws"
         );
+        let path = "runs/20261125T155408Z-input-dry-run";
+        let files = format!("Files  {path} has them");
+        let expected = format!("Files\n    {path}\n    has them");
+        assert_eq!(wrapped(&files, Some(20)), expected, "a path is not cut");
         assert_eq!(wrapped(text, None), text);
         assert_eq!(wrapped(text, Some(0)), text);
     }

@@ -109,12 +109,18 @@ impl Terminal {
         (&*self.pty).write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Returns the exit code and the last screen.
-    fn ends(mut self) -> (Option<i32>, String, Vec<u8>) {
+    /// Reads what the tool writes until it ends. Each state of the screen is shown to `each`.
+    fn watch_to_end(&mut self, mut each: impl FnMut(&vt100::Screen)) {
         while let Ok(bytes) = self.output.recv_timeout(Duration::from_secs(60)) {
             self.screen.process(&bytes);
             self.bytes.extend(bytes);
+            each(self.screen.screen());
         }
+    }
+
+    /// Returns the exit code, the last screen, and all that was written.
+    fn ends(mut self) -> (Option<i32>, String, Vec<u8>) {
+        self.watch_to_end(|_| ());
         let code = self.child.wait().unwrap().code();
         let text = self.text();
         assert!(!text.contains(SECRET), "the secret is shown: {text}");
@@ -207,6 +213,58 @@ fn the_bar_is_one_line_and_goes() {
         let (code, text, _) = terminal.ends();
         assert_eq!(code, Some(1), "{text}");
         assert!(!text.lines().any(is_bar), "{text}");
+    }
+}
+
+/// What a command says while it works is one line at each width, and leaves nothing behind.
+#[test]
+fn stages_are_one_line_and_go() {
+    let is_stage = |row: &str| row.contains(|c| ('\u{2800}'..='\u{28ff}').contains(&c));
+    for columns in [30, 80] {
+        for words in [
+            &["check", "input.csv"][..],
+            &["export", "out.csv"],
+            &["update", "input.csv", "--dry-run"],
+            &["apply", "plan.jsonl", "--yes"],
+            &["undo", "run", "--yes"],
+        ] {
+            let (api, bench) = (Api::with_users(20), Bench::new());
+            let input = many(21);
+            bench.update(&api, &input, &["--run-dir", "run"]).exits(1);
+            let plan = ["--dry-run", "--save-plan", "plan.jsonl", "--run-dir", "dry"];
+            bench
+                .update(&api, input.replace("New", "Old"), &plan)
+                .exits(1);
+            let api = api.faults(Faults {
+                latency: Duration::from_millis(100),
+                ..Faults::default()
+            });
+            let url = api.sandbox.url();
+            let words = match words[0] {
+                "apply" | "undo" => words.to_vec(),
+                _ => [words, &["--base-url", &url]].concat(),
+            };
+            let mut terminal = Terminal::start(&bench, &words, columns);
+            let mut shown = 0;
+            let case = format!("{words:?} at {columns} columns");
+            terminal.watch_to_end(|screen| {
+                let rows: Vec<String> = screen.rows(0, columns).collect();
+                let stages: Vec<usize> = (0..rows.len())
+                    .filter(|row| is_stage(&rows[*row]))
+                    .collect();
+                assert!(stages.len() <= 1, "{case}: {rows:#?}");
+                for row in stages {
+                    assert!(
+                        !screen.row_wrapped(u16::try_from(row).unwrap()),
+                        "{case}: {rows:#?}"
+                    );
+                    shown += 1;
+                }
+            });
+            assert!(shown > 0, "{case}");
+            let text = terminal.text();
+            assert!(!text.lines().any(is_stage), "{case}: {text}");
+        }
     }
 }
 
