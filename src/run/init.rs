@@ -73,9 +73,12 @@ pub(super) fn init(
     }
     let host = base_url(&settings)?;
     settings.credentials()?;
-    let stop = questions.as_ref().map(Questions::stop).cloned();
-    let tried = try_out(context, &settings, &host, stop.unwrap_or_default());
-    if let Err(error) = runtime.block_on(tried) {
+    let tried = try_out(context, &settings, &host);
+    let tried = match &questions {
+        Some(questions) => questions.wait(tried)?,
+        None => runtime.block_on(tried),
+    };
+    if let Err(error) = tried {
         if asks {
             context.output.note(format_args!("{}", Plain(&error)));
         }
@@ -212,13 +215,8 @@ fn ask_for_secret(settings: &mut Settings, questions: &Questions<'_>) -> Result<
 }
 
 /// Signs in, and says as whom.
-async fn try_out(
-    context: &Context,
-    settings: &Settings,
-    host: &str,
-    stop: Arc<Stop>,
-) -> Result<(), RunError> {
-    let connection = Connection::open(context, settings, host, &stop).await?;
+async fn try_out(context: &Context, settings: &Settings, host: &str) -> Result<(), RunError> {
+    let connection = Connection::open(context, settings, host, &Arc::new(Stop::default())).await?;
     if !settings.quiet {
         let who = connection.describe(host).await;
         context.output.note(format_args!("{who}: signed in."));

@@ -92,8 +92,8 @@ enum RunError {
     Unreadable(HistoryError),
     #[error("{0}")]
     Refused(String),
-    /// A signal has ended a question.
-    #[error("nothing was written")]
+    /// A signal has ended the questions of `init`.
+    #[error("the configuration was not written")]
     Stopped(StopReason),
     #[error("could not sign in at {host}: {why}")]
     SignIn {

@@ -45,9 +45,18 @@ impl<'r> Questions<'r> {
         })
     }
 
-    /// Returns what a signal raises.
-    pub(super) fn stop(&self) -> &Arc<Stop> {
-        &self.stop
+    /// Waits for work that a signal ends at once.
+    ///
+    /// # Errors
+    /// If a signal comes first.
+    pub(super) fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T, RunError> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.stop.raised() => Err(self.stopped()),
+                done = work => Ok(done),
+            }
+        })
     }
 
     /// Asks a question, and returns the answer.
@@ -58,28 +67,23 @@ impl<'r> Questions<'r> {
         &self,
         question: impl FnOnce() -> dialoguer::Result<T> + Send + 'static,
     ) -> Result<T, RunError> {
-        let answer = self.runtime.block_on(async {
-            tokio::select! {
-                biased;
-                () = self.stop.raised() => None,
-                answer = tokio::task::spawn_blocking(question) => answer.ok(),
+        let error = match self.wait(async { tokio::task::spawn_blocking(question).await }) {
+            Ok(Ok(Ok(answer))) => return Ok(answer),
+            // While keys are read one by one, Ctrl-C is a key, and an error of its own.
+            Ok(Ok(Err(dialoguer::Error::IO(error))))
+                if error.kind() != io::ErrorKind::Interrupted =>
+            {
+                RunError::Refused(format!("the configuration was not written: {error}"))
             }
-        });
-        let error = match answer {
-            Some(Ok(answer)) => return Ok(answer),
-            Some(Err(dialoguer::Error::IO(error))) => Some(error),
-            None => None,
+            Ok(_) => self.stopped(),
+            Err(stopped) => stopped,
         };
         self.restore();
-        // While keys are read one by one, Ctrl-C is a key, and an error of its own.
-        let is_ctrl_c = |error: &io::Error| error.kind() == io::ErrorKind::Interrupted;
-        Err(match (self.stop.reason(), error) {
-            (Some(reason), _) => RunError::Stopped(reason),
-            (None, Some(error)) if !is_ctrl_c(&error) => {
-                RunError::Refused(format!("nothing was written: {error}"))
-            }
-            (None, _) => RunError::Stopped(StopReason::Interrupt),
-        })
+        Err(error)
+    }
+
+    fn stopped(&self) -> RunError {
+        RunError::Stopped(self.stop.reason().unwrap_or(StopReason::Interrupt))
     }
 
     /// Shows what is typed again, and the cursor. The question that was asked can't do it: it still waits for an answer.

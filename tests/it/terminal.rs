@@ -347,7 +347,7 @@ fn ctrl_c_at_a_question_leaves_the_terminal_as_it_was() {
         let question = QUESTIONS[last].0;
         terminal.until_question(question);
         terminal.types("\u{3}");
-        terminal.until("nothing was written");
+        terminal.until("the configuration was not written");
         let modes = tcgetattr(&*terminal.pty).unwrap().local_modes;
         assert!(
             modes.contains(LocalModes::ECHO | LocalModes::ICANON),
@@ -359,4 +359,24 @@ fn ctrl_c_at_a_question_leaves_the_terminal_as_it_was() {
         assert!(!bench.path("c.toml").exists(), "{question}");
         assert!(!bench.path("secret.txt").exists(), "{question}");
     }
+}
+
+/// A server that does not answer holds nobody who has seen enough.
+#[test]
+fn ctrl_c_ends_the_trial_of_init_at_once() {
+    let (api, bench) = (Api::with_users(3), Bench::new());
+    let api = api.faults(Faults {
+        hang: 1.0,
+        token_faults: true,
+        ..Faults::default()
+    });
+    let url = api.sandbox.url();
+    let words = ["init", "--config", "c.toml", "--base-url", &url];
+    let terminal = Terminal::start(&bench, &words, 80);
+    api.wait_until(|stats| stats.requests_to(Endpoint::Token) > 0);
+    terminal.types("\u{3}");
+    let (code, text, _) = terminal.ends();
+    assert_eq!(code, Some(130), "{text}");
+    assert!(text.contains("the configuration was not written"), "{text}");
+    assert!(!bench.path("c.toml").exists());
 }
