@@ -202,7 +202,14 @@ impl Bench {
 
     /// Runs `sigma-bulk` with these arguments until it exits.
     pub(crate) fn run(&self, words: &[&str]) -> Ran {
-        Ran::of(self.command().args(words).output().unwrap(), self)
+        // Wine can't start a process now and then.
+        const ERROR_INTERNAL_ERROR: i32 = 1359;
+        let start = || self.command().args(words).output();
+        let output = start().or_else(|error| match error.raw_os_error() {
+            Some(ERROR_INTERNAL_ERROR) if cfg!(windows) => start(),
+            _ => Err(error),
+        });
+        Ran::of(output.unwrap(), self)
     }
 
     /// Starts `sigma-bulk` with these arguments and does not wait for it.
