@@ -33,7 +33,7 @@
 //! | `settings`, `cli` | every setting, declared once; the command line |
 //! | `run` | one file for each command, and the session that joins the tasks |
 //! | `guide` | the longer documentation |
-//! | `output`, `clock`, `shell`, `paths` | the terminal; times of day; how a shell quotes and runs; what paths mean on Windows |
+//! | `output`, `clock`, `shell`, `paths` | the terminal; times of day; how a shell quotes and runs; where files lie |
 //! | `sandbox` | a simulated API; it shares nothing with `sigma`, so that it is an independent witness |
 //!
 //! # Glossary

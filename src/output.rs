@@ -91,7 +91,21 @@ pub(crate) enum ColorMode {
     Never,
 }
 
+/// Whether stdout and stderr have colours.
+#[derive(Clone, Copy, Debug)]
+struct Colors {
+    stdout: bool,
+    stderr: bool,
+}
+
 impl ColorMode {
+    fn colors(self) -> Colors {
+        Colors {
+            stdout: self.applies(&Term::stdout()),
+            stderr: self.applies(&Term::stderr()),
+        }
+    }
+
     fn applies(self, terminal: &Term) -> bool {
         // The console of Windows prints the sequences as text until it is told to read them, which this call does.
         let reads_sequences = || !cfg!(windows) || terminal.features().colors_supported();
@@ -118,7 +132,7 @@ impl ColorMode {
 pub(crate) struct Output {
     bar: Arc<Mutex<Option<ProgressBar>>>,
     closed: Arc<AtomicBool>,
-    color: Arc<OnceLock<ColorMode>>,
+    colors: Arc<OnceLock<Colors>>,
     /// The width of the terminal when the bar was drawn last.
     width: Arc<AtomicUsize>,
 }
@@ -131,19 +145,20 @@ impl Output {
 
     /// Sets when colours are used. It is set once, when the settings are known.
     pub(crate) fn set_color(&self, mode: ColorMode) {
-        let _ = self.color.set(mode);
+        let colors = *self.colors.get_or_init(|| mode.colors());
         // The bar and the questions of `init` have styles of their own.
-        console::set_colors_enabled(self.color().applies(&Term::stdout()));
-        console::set_colors_enabled_stderr(self.stderr_has_color());
+        console::set_colors_enabled(colors.stdout);
+        console::set_colors_enabled_stderr(colors.stderr);
     }
 
-    fn color(&self) -> ColorMode {
-        self.color.get().copied().unwrap_or_default()
+    fn colors(&self) -> Colors {
+        let held = self.colors.get().copied();
+        held.unwrap_or_else(|| ColorMode::default().colors())
     }
 
     /// Returns the style of text on stdout.
     pub(crate) fn stdout_style(&self) -> Style {
-        Style::new(self.color().applies(&Term::stdout()))
+        Style::new(self.colors().stdout)
     }
 
     /// Returns the style of text on stderr.
@@ -153,7 +168,7 @@ impl Output {
 
     /// Returns whether text on stderr may use colours.
     pub(crate) fn stderr_has_color(&self) -> bool {
-        self.color().applies(&Term::stderr())
+        self.colors().stderr
     }
 
     /// Writes lines to stderr, above the bar. A terminal gets them wrapped at words.

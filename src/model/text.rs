@@ -181,14 +181,14 @@ pub(crate) fn is_decoded_wrongly(wrong: &str, right: &str) -> bool {
 /// nothing but ASCII, letters of one alphabet, and punctuation, and of those that read it alike the first.
 #[must_use]
 pub(crate) fn readings(cell: &[u8]) -> Vec<(String, String)> {
-    const SHOWN: usize = 5;
+    const MOST: usize = 5;
     let mut readings: Vec<(String, String)> = Vec::new();
     for encoding in OTHER_ENCODINGS {
         let Some(text) = encoding.decode_without_bom_handling_and_without_replacement(cell) else {
             continue;
         };
         let is_known = readings.iter().any(|(_, known)| *known == text);
-        if readings.len() < SHOWN && !is_known && is_of_one_alphabet(&text) {
+        if readings.len() < MOST && !is_known && is_of_one_alphabet(&text) {
             readings.push((encoding.name().to_lowercase(), text.into_owned()));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::process::Child;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use pty_process::Size;
@@ -22,6 +22,7 @@ struct Terminal {
     /// All that was written so far.
     bytes: Vec<u8>,
     screen: vt100::Parser,
+    started: Instant,
 }
 
 impl Terminal {
@@ -62,22 +63,29 @@ impl Terminal {
             output,
             bytes: Vec::new(),
             screen: vt100::Parser::new(ROWS, columns, 0),
+            started: Instant::now(),
+        }
+    }
+
+    /// Reads what the tool writes next. Returns false if it has ended.
+    fn reads_more(&mut self) -> bool {
+        let end = Duration::from_secs(60).saturating_sub(self.started.elapsed());
+        match self.output.recv_timeout(end) {
+            Ok(bytes) => {
+                self.screen.process(&bytes);
+                self.bytes.extend(bytes);
+                true
+            }
+            Err(RecvTimeoutError::Disconnected) => false,
+            Err(RecvTimeoutError::Timeout) => panic!("still runs after a minute: {}", self.text()),
         }
     }
 
     /// Reads what the tool writes until `holds`. Each state of the screen is shown to `each`.
     fn watch(&mut self, holds: impl Fn(&Self) -> bool, mut each: impl FnMut(&vt100::Screen)) {
-        let start = Instant::now();
         while !holds(self) {
-            let end = Duration::from_secs(60).saturating_sub(start.elapsed());
-            match self.output.recv_timeout(end) {
-                Ok(bytes) => {
-                    self.screen.process(&bytes);
-                    self.bytes.extend(bytes);
-                    each(self.screen.screen());
-                }
-                Err(error) => panic!("{error}: {}", self.text()),
-            }
+            assert!(self.reads_more(), "it has ended: {}", self.text());
+            each(self.screen.screen());
         }
     }
 
@@ -111,9 +119,7 @@ impl Terminal {
 
     /// Reads what the tool writes until it ends. Each state of the screen is shown to `each`.
     fn watch_to_end(&mut self, mut each: impl FnMut(&vt100::Screen)) {
-        while let Ok(bytes) = self.output.recv_timeout(Duration::from_secs(60)) {
-            self.screen.process(&bytes);
-            self.bytes.extend(bytes);
+        while self.reads_more() {
             each(self.screen.screen());
         }
     }
@@ -126,6 +132,18 @@ impl Terminal {
         assert!(!text.contains(SECRET), "the secret is shown: {text}");
         (code, text, self.bytes)
     }
+}
+
+/// Returns the one row of the screen that is so, if there is any. It must fit the width.
+fn only_row(screen: &vt100::Screen, is_so: impl Fn(&str) -> bool) -> Option<String> {
+    let columns = screen.size().1;
+    let rows: Vec<String> = screen.rows(0, columns).collect();
+    let found: Vec<usize> = (0..rows.len()).filter(|row| is_so(&rows[*row])).collect();
+    assert!(found.len() <= 1, "at {columns} columns: {rows:#?}");
+    let row = *found.first()?;
+    let is_wrapped = screen.row_wrapped(u16::try_from(row).unwrap());
+    assert!(!is_wrapped, "at {columns} columns: {rows:#?}");
+    Some(rows[row].clone())
 }
 
 /// Starts an update that is slow enough to be seen.
@@ -197,16 +215,7 @@ fn the_bar_is_one_line_and_goes() {
         terminal.watch(
             |terminal| terminal.text().contains("What went wrong"),
             |screen| {
-                let rows: Vec<String> = screen.rows(0, columns).collect();
-                let bars: Vec<usize> = (0..rows.len()).filter(|row| is_bar(&rows[*row])).collect();
-                assert!(bars.len() <= 1, "at {columns} columns: {rows:#?}");
-                for row in bars {
-                    assert!(
-                        !screen.row_wrapped(u16::try_from(row).unwrap()),
-                        "{rows:#?}"
-                    );
-                    shown.insert(rows[row].clone());
-                }
+                shown.extend(only_row(screen, is_bar));
             },
         );
         assert!(shown.len() > 2, "{shown:?}");
@@ -248,18 +257,7 @@ fn stages_are_one_line_and_go() {
             let mut shown = 0;
             let case = format!("{words:?} at {columns} columns");
             terminal.watch_to_end(|screen| {
-                let rows: Vec<String> = screen.rows(0, columns).collect();
-                let stages: Vec<usize> = (0..rows.len())
-                    .filter(|row| is_stage(&rows[*row]))
-                    .collect();
-                assert!(stages.len() <= 1, "{case}: {rows:#?}");
-                for row in stages {
-                    assert!(
-                        !screen.row_wrapped(u16::try_from(row).unwrap()),
-                        "{case}: {rows:#?}"
-                    );
-                    shown += 1;
-                }
+                shown += usize::from(only_row(screen, is_stage).is_some());
             });
             assert!(shown > 0, "{case}");
             let text = terminal.text();
